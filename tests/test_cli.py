@@ -1,0 +1,117 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import tf_metalearn
+from tf_metalearn import cli
+from tf_metalearn.pretrained import save_rule
+from tf_metalearn.rules import GradientDescent
+
+SMALL = ["--problem", "quadratic", "--runs", "3", "--steps", "4", "--tuning-runs", "1"]
+
+
+@pytest.fixture
+def rule(tmp_path):
+    save_rule(GradientDescent(0.001), tmp_path / "my_rule.keras")
+    return str(tmp_path / "my_rule.keras")
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+def test_compare_prints_a_table_writes_files_and_tells_what_to_look_at(rule, tmp_path):
+    result = run("compare", rule, *SMALL, "--seed", 7, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    for name in ("my_rule", "SGD", "RMSprop", "Adam", "Nesterov"):
+        assert name in result.stdout
+    assert "best tuned baseline" in result.stdout
+    assert f"tensorboard --logdir {tmp_path / 'out' / 'tensorboard'}" in result.stdout
+    assert (tmp_path / "out" / "curves.png").stat().st_size > 10_000
+    configuration = json.loads((tmp_path / "out" / "comparison.json").read_text())["configuration"]
+    assert {name: configuration[name] for name in ("runs", "steps", "seed", "tuning_runs")} == {
+        "runs": 3,
+        "steps": 4,
+        "seed": 7,
+        "tuning_runs": 1,
+    }
+    assert configuration["problem"]["recipe"] == {"name": "quadratic", "split": "test"}
+
+
+def test_an_unknown_rule_fails_with_a_message_and_without_a_traceback():
+    result = run("compare", "no_such_rule", *SMALL)
+    assert result.exit_code == 1
+    assert "Received: 'no_such_rule'" in result.stderr
+    assert "--debug" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_debug_lets_the_error_through():
+    with pytest.raises(ValueError, match="no_such_rule"):
+        CliRunner().invoke(cli.main, ["--debug", "compare", "no_such_rule", *SMALL], catch_exceptions=False)
+
+
+def test_a_truncated_rule_file_fails_with_its_name(rule):
+    with open(rule, "r+b") as file:
+        file.truncate(500)
+    result = run("compare", rule, *SMALL)
+    assert result.exit_code == 1
+    assert "my_rule.keras" in result.stderr
+    assert "truncated" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "--problem", "nonsense"], "'nonsense' is not a known problem. Known: quadratic, "),
+        (["compare", "--runs", "0"], "0 is not in the range x>=1"),
+        (["compare", "--seed", "-1"], "-1 is not in the range x>=0"),
+        (["comparison"], "No such command 'comparison'"),
+    ],
+)
+def test_wrong_usage_ends_with_code_2(arguments, message):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+
+
+def test_a_directory_that_cannot_be_made_fails_before_the_work(rule, tmp_path):
+    (tmp_path / "file").touch()
+    result = run("compare", rule, *SMALL, "--out", tmp_path / "file" / "out")
+    assert result.exit_code == 1
+    assert "NotADirectoryError" in result.stderr
+
+
+def test_version():
+    assert run("--version").stdout == f"tf-metalearn {tf_metalearn.__version__}\n"
+
+
+def test_help_imports_nothing_heavy():
+    """Measured on cli.py by itself, as a file: what `tf_metalearn/__init__.py` imports is another matter."""
+    code = (
+        "import runpy, sys; main = runpy.run_path(sys.argv[1])['main']\n"
+        "main(['compare', '--help'], standalone_mode=False)\n"
+        "print(sorted({'tensorflow', 'keras', 'numpy', 'matplotlib', 'rich', 'tf_metalearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, cli.__file__], capture_output=True, text=True, check=True)
+    assert "andrychowicz2016 --problem mnist" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_module_runs_as_a_program(rule, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NO_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tf_metalearn", "compare", rule, *SMALL],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "my_rule" in done.stdout
+    assert (tmp_path / "comparisons" / "quadratic" / "comparison.json").exists()

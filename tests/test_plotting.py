@@ -1,0 +1,91 @@
+import io
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+from matplotlib.colors import to_hex
+
+from tf_metalearn.plotting import EMPHASISED_COLOURS, learning_curves
+
+
+@pytest.fixture
+def curves():
+    generator = np.random.default_rng(0)
+    fall = np.geomspace(2.0, 0.1, 30)
+    return {
+        name: scale * fall * generator.lognormal(sigma=0.1, size=[8, 30])
+        for name, scale in [("SGD", 3.0), ("mine", 1.0), ("Adam", 2.0)]
+    }
+
+
+def lines_of(figure):
+    return {line.get_label(): line for line in figure.axes[0].get_lines()}
+
+
+def test_lines_are_means_and_bands_their_95_percent_intervals(curves):
+    axes = learning_curves(curves, first_step=0).axes[0]
+    line = lines_of(axes.figure)["SGD"]
+    np.testing.assert_array_equal(line.get_xdata(), np.arange(30))
+    np.testing.assert_allclose(line.get_ydata(), curves["SGD"].mean(axis=0))
+    expected = scipy.stats.ttest_1samp(curves["SGD"][:, 10], 0.0).confidence_interval(0.95)
+    band = axes.collections[0].get_paths()[0].vertices
+    np.testing.assert_allclose(sorted(band[band[:, 0] == 10][:, 1]), [expected.low, expected.high])
+    assert axes.get_yscale() == "log"
+
+
+def test_the_emphasised_line_is_thick_solid_in_front_and_has_the_strong_colour(curves):
+    lines = lines_of(learning_curves(curves, emphasised=["mine"]))
+    others = [lines["SGD"], lines["Adam"]]
+    assert to_hex(lines["mine"].get_color()).upper() == EMPHASISED_COLOURS[0]
+    assert lines["mine"].get_linestyle() == "-"
+    assert all(lines["mine"].get_linewidth() > line.get_linewidth() for line in others)
+    assert all(lines["mine"].get_zorder() > line.get_zorder() for line in others)
+    assert len({line.get_color() for line in lines.values()}) == 3
+
+
+def test_the_legend_stands_in_the_order_in_which_the_lines_end(curves):
+    legend = learning_curves(curves, emphasised=["mine"]).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["SGD", "Adam", "mine"]
+
+
+def test_diverged_runs_are_left_out_and_told(curves):
+    curves["SGD"][3, 20:] = math.inf
+    curves["Adam"][:] = math.nan
+    figure = learning_curves(curves)
+    label = "SGD\n(1 of 8 runs diverged)"
+    np.testing.assert_allclose(lines_of(figure)[label].get_ydata(), np.delete(curves["SGD"], 3, axis=0).mean(axis=0))
+    assert "Adam\n(8 of 8 runs diverged)" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("top", [3.0, 1e3, 1e9], ids=["within a decade", "three decades", "nine decades"])
+def test_the_loss_axis_has_several_ticks_and_the_png_is_an_image(top):
+    figure = learning_curves({"mine": np.geomspace(top, 1.0, 50)[None]}, title="A [b] $1", emphasised=["mine"])
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    image = tf.io.decode_png(png.getvalue()).numpy()
+    assert image.shape[0] > 600
+    assert image.shape[1] > 1000
+    assert image.std() > 5  # something is drawn
+    low, high = figure.axes[0].get_ylim()
+    labels = zip(figure.axes[0].get_yticks(), figure.axes[0].get_yticklabels(), strict=True)
+    shown = [label.get_text() for tick, label in labels if low <= tick <= high and label.get_text()]
+    assert 3 <= len(shown) <= 15
+
+
+def test_a_figure_touches_no_global_state(curves):
+    import matplotlib
+    from matplotlib import _pylab_helpers
+
+    # Past RcParams' own look-up, which chooses a backend.
+    before = dict(dict.items(matplotlib.rcParams))
+    learning_curves(curves)
+    assert dict(dict.items(matplotlib.rcParams)) == before
+    assert not _pylab_helpers.Gcf.figs
+
+
+@pytest.mark.parametrize("bad", [{}, {"mine": np.ones(5)}, {"mine": np.ones([0, 5])}], ids=["none", "flat", "empty"])
+def test_bad_curves(bad):
+    with pytest.raises(ValueError, match=r"`curves` must map names to losses \[runs, points\]. Received"):
+        learning_curves(bad)

@@ -1,0 +1,50 @@
+"""Meta-learning on TensorFlow and Keras: learn the optimizer, the initialisation or the metric."""
+
+import os as _os
+
+if _os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
+    raise ImportError(
+        "tf_metalearn needs Keras 3 as `tf.keras`. Received: TF_USE_LEGACY_KERAS="
+        f"{_os.environ['TF_USE_LEGACY_KERAS']!r} in the environment.\nRemedy: unset TF_USE_LEGACY_KERAS."
+    )
+if _os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+    # Before Keras is imported, which fails in its own words where that backend is not installed.
+    raise ImportError(
+        "tf_metalearn needs Keras's TensorFlow backend. Received: KERAS_BACKEND="
+        f"{_os.environ['KERAS_BACKEND']!r} in the environment.\nRemedy: unset KERAS_BACKEND."
+    )
+import keras as _keras
+
+if _keras.backend.backend() != "tensorflow":
+    raise ImportError(
+        f"tf_metalearn needs Keras's TensorFlow backend. Received: {_keras.backend.backend()!r}, Keras's configuration."
+        "\nRemedy: set KERAS_BACKEND=tensorflow, or 'backend' in ~/.keras/keras.json."
+    )
+
+from tf_metalearn import functional, problems, rules
+from tf_metalearn.inner_loop import Unrolled, unroll
+from tf_metalearn.optimizers.comparison import Comparison, compare
+from tf_metalearn.optimizers.learned_optimizer import LearnedOptimizer
+from tf_metalearn.optimizers.trainer import OptimizerTrainer
+from tf_metalearn.pretrained import load_rule, save_rule
+from tf_metalearn.rules import CoordinatewiseLSTM, GroupedRule, UpdateRule
+from tf_metalearn.threads import set_cpu_threads
+
+__version__ = "0.1.0"
+__all__ = [
+    "Comparison",
+    "CoordinatewiseLSTM",
+    "GroupedRule",
+    "LearnedOptimizer",
+    "OptimizerTrainer",
+    "Unrolled",
+    "UpdateRule",
+    "compare",
+    "functional",
+    "load_rule",
+    "problems",
+    "rules",
+    "save_rule",
+    "set_cpu_threads",
+    "unroll",
+]

@@ -1,0 +1,141 @@
+"""The command line: `tf-metalearn VERB`, or `python -m tf_metalearn VERB`.
+
+A verb is a function that imports what it needs when it runs, so that help and completion wait for nothing. It lets
+errors out: the group prints them for people, with a traceback only if asked.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class _Verbs(click.Group):
+    """Verbs whose failures end with one message and exit code 1; click's usage errors end with 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.params["debug"]:
+                raise
+            kind = "" if isinstance(error, ValueError) and str(error) else f"{type(error).__name__}: "
+            hint = "Run `tf-metalearn --debug ...` for the traceback."
+            raise click.ClickException(f"{kind}{error}\n{hint}") from error
+
+
+def _version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        import tf_metalearn
+
+        click.echo(f"tf-metalearn {tf_metalearn.__version__}")
+        ctx.exit()
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
+)
+def main(debug: bool) -> None:
+    """Meta-learning on TensorFlow and Keras: learn the optimizer, the initialisation or the metric.
+
+    \b
+    Examples:
+      tf-metalearn compare --problem digits
+      tf-metalearn compare my_rule.keras --problem mnist --out results
+
+    \b
+    Shell completion, for bash (zsh and fish likewise); add it to ~/.bashrc:
+      eval "$(_TF_METALEARN_COMPLETE=bash_source tf-metalearn)"
+    """
+
+
+@main.command()
+@click.argument("rule", required=False, shell_complete=lambda ctx, parameter, word: _files(word))
+@click.option(
+    "--problem",
+    "problem_name",
+    default="digits",
+    show_default=True,
+    help="What to train: quadratic, digits, mnist, cifar100, ... An unknown name lists all.",
+)
+@click.option("--runs", default=100, show_default=True, type=click.IntRange(1), help="Fresh trainings, paired.")
+@click.option("--steps", default=100, show_default=True, type=click.IntRange(1), help="Updates in a training.")
+@click.option(
+    "--tuning-runs",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Other fresh trainings for each learning rate of each baseline.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Decides all trainings.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where to write.  [default: comparisons/PROBLEM]",
+)
+def compare(
+    rule: str | None, problem_name: str, runs: int, steps: int, tuning_runs: int, seed: int, out: Path | None
+) -> None:
+    """Pit a learned optimizer against SGD, RMSprop, Adam and Nesterov.
+
+    RULE is the name of a shipped rule or the path of a .keras file; the rule of `LearnedOptimizer()` when left out.
+    Each of the others first gets its best learning rate from a grid on the same problem. Then all train the same
+    fresh instances, on data kept for testing. Prints a table and writes DIR/curves.png, DIR/comparison.json and
+    DIR/tensorboard.
+
+    \b
+    Examples:
+      tf-metalearn compare
+      tf-metalearn compare andrychowicz2016 --problem mnist
+      tf-metalearn compare my_rule.keras --problem cifar100 --runs 10 --tuning-runs 3
+    """
+    _start_tensorflow()
+    from tf_metalearn import problems
+    from tf_metalearn.optimizers import comparison, report
+    from tf_metalearn.pretrained import DEFAULT_RULE, load_rule
+
+    if problem_name not in problems.PRESETS:
+        known = ", ".join(problems.PRESETS)
+        raise click.BadParameter(f"{problem_name!r} is not a known problem. Known: {known}.", param_hint="--problem")
+    loaded = load_rule(rule or DEFAULT_RULE)
+    out = out or Path("comparisons", problem_name)
+    # Better to fail now than after the work.
+    out.mkdir(parents=True, exist_ok=True)
+    problem = problems.make(problem_name, split="test")
+    with report.progress_bar() as progress:
+        result = comparison.compare(
+            {Path(rule or "learned").stem: loaded},
+            problem,
+            steps,
+            runs,
+            seed,
+            tuning_runs=tuning_runs,
+            progress=progress,
+        )
+    report.print_table(result)
+    written = report.report(result, out)
+    click.echo(f"\nCurves      {written.picture}\nFigures     {written.json}")
+    click.echo(f"TensorBoard tensorboard --logdir {written.tensorboard}")
+
+
+def _start_tensorflow() -> None:
+    """Gives TensorFlow the threads that suit small graphs, and less to say."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from tf_metalearn.threads import set_cpu_threads
+
+    # Only speed depends on it: inside a process where TensorFlow already runs, its threads stay as they are.
+    with contextlib.suppress(RuntimeError):
+        set_cpu_threads()
+
+
+def _files(word: str) -> list[Any]:
+    """Tells the shell to complete paths."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(word, type="file")]

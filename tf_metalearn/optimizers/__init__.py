@@ -1,0 +1,1 @@
+"""The learned optimizer, its training and its comparison with hand-made ones."""

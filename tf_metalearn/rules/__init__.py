@@ -1,0 +1,20 @@
+"""Update rules: how a parameter moves, given its gradient."""
+
+from tf_metalearn.rules.adam import Adam
+from tf_metalearn.rules.base import UpdateRule
+from tf_metalearn.rules.coordinatewise_lstm import CoordinatewiseLSTM, log_sign
+from tf_metalearn.rules.gradient_descent import GradientDescent
+from tf_metalearn.rules.grouped import GroupedRule
+from tf_metalearn.rules.momentum import Momentum
+from tf_metalearn.rules.rmsprop import RMSprop
+
+__all__ = [
+    "Adam",
+    "CoordinatewiseLSTM",
+    "GradientDescent",
+    "GroupedRule",
+    "Momentum",
+    "RMSprop",
+    "UpdateRule",
+    "log_sign",
+]

@@ -1,0 +1,209 @@
+"""Times the library against its peers: `make bench`, or `make bench NAME=l2l_inner_step` for one.
+
+Each side runs in a process of its own, in turn, with the best of its settings; figures are medians. Prints a table and
+writes build/bench.json. Ends with a non-zero code if the sides disagree or if our memory grows.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parents[1]
+PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+
+#: How far the two sides' losses and meta-gradients may be apart, relative to the largest value.
+TOLERANCE = 1e-4
+
+#: By how much of itself our memory may grow from meta-step 50 to meta-step 500.
+GROWTH = 0.03
+
+Result = dict[str, Any]
+
+
+class Row(NamedTuple):
+    """A line of the table and of build/bench.json. `ratio` is peer / ours: above 1 we are better."""
+
+    name: str
+    ours: float
+    unit: str
+    peer_name: str
+    peer: float
+    ratio: float
+
+
+#: Measures one benchmark: how many runs, and the file of inputs.
+Measurement = Callable[[int, Path], Row]
+
+
+class Side(NamedTuple):
+    """A program that measures, as arguments and environment; it prints a JSON object with a "value" last."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+    def measure(self) -> Result:
+        """Runs it in a process of its own."""
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **self.environment}
+        done = subprocess.run(self.command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise click.ClickException(f"{' '.join(self.command)} failed:\n{done.stderr[-3000:]}")
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+def ours(*arguments: object) -> Side:
+    """The library's side, and everything else that TensorFlow runs."""
+    program = ROOT / "tools" / "benchmark_tensorflow.py"
+    return Side((sys.executable, str(program), *(str(argument) for argument in arguments)), {})
+
+
+def jax_settings(*arguments: object) -> list[Side]:
+    """JAX's side, in every setting that might be its best."""
+    if not PEERS_PYTHON.exists():
+        raise click.ClickException("The peers are not installed. `make bench` installs them.")
+    program = ROOT / "tools" / "benchmark_jax.py"
+    command = (str(PEERS_PYTHON), str(program), *(str(argument) for argument in arguments))
+    return [
+        Side((*command, "--chunks", chunks), {"XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={threads}"})
+        for chunks in ("1", "2")
+        for threads in ("true", "false")
+    ]
+
+
+def alternate(our_side: Side, peer_settings: Sequence[Side], runs: int) -> tuple[list[Result], list[Result]]:
+    """Measures both sides in turn, the peer in the setting that did best in a first try of each.
+
+    Args:
+        our_side: What we measure.
+        peer_settings: The peer, in one or more settings.
+        runs: How often each side is measured.
+
+    Returns:
+        Our results and the peer's, one a run.
+    """
+    peer = min(peer_settings, key=lambda side: side.measure()["value"]) if len(peer_settings) > 1 else peer_settings[0]
+    pairs = [(our_side.measure(), peer.measure()) for _ in range(runs)]
+    return [first for first, _ in pairs], [second for _, second in pairs]
+
+
+def row(name: str, unit: str, peer_name: str, results: tuple[list[Result], list[Result]]) -> Row:
+    """Sums up results by their medians."""
+    our_value, peer_value = (statistics.median(result["value"] for result in side) for side in results)
+    return Row(name, our_value, unit, peer_name, peer_value, peer_value / our_value)
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> float:
+    """How far two vectors are apart, at worst, relative to the largest value.
+
+    >>> difference([1.0, 2.0], [1.0, 1.5])
+    0.25
+    """
+    a, b = np.asarray(first), np.asarray(second)
+    return float(np.max(np.abs(a - b)) / np.max(np.abs(a)))
+
+
+def write_inputs(path: Path, steps: int = 100) -> None:
+    """Writes what both sides of the L2L benchmarks are given: LSTM, data, batches and initial parameters."""
+    random = np.random.default_rng(0)
+
+    def normal(*shape: int, scale: float) -> np.ndarray:
+        return random.normal(size=shape, scale=scale).astype("float32")
+
+    weights = [normal(*shape, scale=0.2) for shape in [(22, 80), (80,), (40, 80), (80,), (20, 1), (1,)]]
+    arrays: dict[str, Any] = {f"weight_{index}": weight for index, weight in enumerate(weights)}
+    arrays["x"] = random.random((2000, 784), dtype="float32")
+    arrays["y"] = random.integers(0, 10, 2000, dtype="int32")
+    arrays["rows"] = random.integers(0, 2000, (steps + 1, 128), dtype="int32")
+    arrays["parameters"] = normal(784 * 20 + 20 + 20 * 10 + 10, scale=0.05)
+    np.savez(path, **arrays)
+
+
+def l2l_inner_step(runs: int, inputs: Path) -> Row:
+    """A meta-training step of 20 inner steps, meta-gradient included, per inner step; against a jitted JAX program."""
+    results = alternate(ours("l2l-time", inputs), jax_settings("l2l-time", inputs), runs)
+    for what in ("losses", "meta_gradient"):
+        # The meta-gradient as one vector: that of the output bias alone is what is left of thousands of terms that
+        # cancel, and no two orders of summation agree on it.
+        apart = difference(results[0][0][what], results[1][0][what])
+        click.echo(f"l2l_inner_step: {what} of the two sides differ by {apart:.1e} at most (relative)")
+        if not apart <= TOLERANCE:
+            raise click.ClickException(f"The {what} must agree to {TOLERANCE}. They differ by {apart:.1e}.")
+    return row("l2l_inner_step", "ms", "JAX lax.scan", results)
+
+
+def l2l_peak_memory(runs: int, inputs: Path) -> Row:
+    """The peak memory of the process; that of ours must stay flat over 500 meta-steps."""
+    # Once is enough for the long run: memory, unlike time, hardly varies from run to run.
+    long = ours("l2l-memory", inputs, "--meta-steps", 500).measure()
+    before, after = long["resident_early"], long["resident_late"]
+    click.echo(
+        f"l2l_peak_memory: {before:.0f} MB after 50 meta-steps, {after:.0f} MB after 500 "
+        f"({after / before - 1:+.1%}), peak {long['value']:.0f} MB"
+    )
+    if after > before * (1 + GROWTH):
+        raise click.ClickException(f"Memory must not grow by more than {GROWTH:.0%} over 450 meta-steps.")
+    steps = ("--meta-steps", 50)
+    results = alternate(ours("l2l-memory", inputs, *steps), jax_settings("l2l-memory", inputs, *steps), runs)
+    return row("l2l_peak_memory", "MB", "JAX lax.scan", results)
+
+
+def learned_vs_adam(name: str, parameters: int) -> Measurement:
+    """One step of `LearnedOptimizer(CoordinatewiseLSTM())` against one of Keras's Adam."""
+
+    def benchmark(runs: int, inputs: Path) -> Row:
+        adam = [ours("adam", inputs, "--parameters", parameters, "--threads", how) for how in ("many", "default")]
+        results = alternate(ours("learned", inputs, "--parameters", parameters), adam, runs)
+        return row(name, "ms", "keras Adam", results)
+
+    return benchmark
+
+
+BENCHMARKS: dict[str, Measurement] = {
+    "l2l_inner_step": l2l_inner_step,
+    "l2l_peak_memory": l2l_peak_memory,
+    "learned_vs_adam_10k": learned_vs_adam("learned_vs_adam_10k", 10_000),
+    "learned_vs_adam_100k": learned_vs_adam("learned_vs_adam_100k", 100_000),
+    "learned_vs_adam_1m": learned_vs_adam("learned_vs_adam_1m", 1_000_000),
+}
+
+
+@click.command(help=__doc__)
+@click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)), metavar="[NAME]...")
+@click.option("--runs", default=5, show_default=True, type=click.IntRange(min=1), help="How often each side runs.")
+@click.option("--out", default=ROOT / "build" / "bench.json", type=click.Path(path_type=Path), help="The file written.")
+def main(names: tuple[str, ...], runs: int, out: Path) -> None:
+    rows = []
+    # Each side is given the same numbers, whatever draws them in its own framework.
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = Path(folder) / "inputs.npz"
+        write_inputs(inputs)
+        for name in names or BENCHMARKS:
+            rows.append(BENCHMARKS[name](runs, inputs))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps([row._asdict() for row in rows], indent=2) + "\n", encoding="utf-8")
+    Console(width=120).print(table(rows, runs))
+    click.echo(f"Written to {out}")
+
+
+def table(rows: Sequence[Row], runs: int) -> Table:
+    """The rows, to be read."""
+    drawn = Table(title=f"Medians of {runs} runs; ratio = peer / ours")
+    for heading in Row._fields:
+        drawn.add_column(heading, justify="left" if heading in ("name", "unit", "peer_name") else "right")
+    for line in rows:
+        drawn.add_row(line.name, f"{line.ours:.4g}", line.unit, line.peer_name, f"{line.peer:.4g}", f"{line.ratio:.2f}")
+    return drawn
+
+
+if __name__ == "__main__":
+    main()
