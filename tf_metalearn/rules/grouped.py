@@ -37,7 +37,8 @@ class GroupedRule(UpdateRule):
         super().__init__(name=name, dtype=dtype, **kwargs)
         if not isinstance(rules, dict) or not rules or not all(isinstance(r, UpdateRule) for r in rules.values()):
             raise ValueError(
-                f"`rules` must map patterns to update rules. Received: rules={rules!r}.\nTry {{'conv': a, '.*': b}}."
+                f"`rules` must map patterns to update rules. Received: a {type(rules).__name__}, rules={rules!r}.\n"
+                "Try {'conv': a, '.*': b}."
             )
         for pattern in rules:
             try:
