@@ -201,7 +201,7 @@ def table(rows: Sequence[Row], runs: int) -> Table:
     for heading in Row._fields:
         drawn.add_column(heading, justify="left" if heading in ("name", "unit", "peer_name") else "right")
     for line in rows:
-        drawn.add_row(line.name, f"{line.ours:.4g}", line.unit, line.peer_name, f"{line.peer:.4g}", f"{line.ratio:.2f}")
+        drawn.add_row(line.name, f"{line.ours:.4g}", line.unit, line.peer_name, f"{line.peer:.4g}", f"{line.ratio:.3g}")
     return drawn
 
 
