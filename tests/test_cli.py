@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import tf_metalearn
 from tf_metalearn import cli
@@ -115,3 +116,40 @@ def test_the_module_runs_as_a_program(rule, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "my_rule" in done.stdout
     assert (tmp_path / "comparisons" / "quadratic" / "comparison.json").exists()
+
+
+def test_datasets_lists_what_there_is_and_where(tmp_path):
+    result = run("datasets", "--data-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    for part in (
+        "omniglot",
+        "cifar_fs",
+        "mini_imagenet",
+        "glyphs",
+        str(tmp_path),
+        "18 MB to download",
+        "MIT",
+        "https://",
+    ):
+        assert part in result.stdout
+
+
+def test_datasets_describes_and_draws_a_folder_of_images(tmp_path):
+    for name in "abcde":
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.new("L", (8, 8), 40 * number).save(tmp_path / "images" / name / f"{number}.png")
+    described = run("datasets", tmp_path / "images")
+    assert "5 classes, 3 examples of each, 15 in all, of shape (8, 8, 1)" in described.stdout
+    png = tmp_path / "episode.png"
+    drawn = run("datasets", tmp_path / "images", "--split", "all", "--queries", 2, "--draw", png)
+    assert drawn.exit_code == 0, drawn.output
+    assert Image.open(png).size[0] > 400
+
+
+def test_datasets_says_how_to_get_what_is_missing(tmp_path):
+    result = run("datasets", "omniglot", "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert "tf-metalearn datasets omniglot --download" in result.stderr
+    assert run("datasets", "--draw", tmp_path / "a.png").exit_code == 2
+    assert run("datasets", "mini_imagenet", "--download").exit_code == 2

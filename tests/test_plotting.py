@@ -7,7 +7,7 @@ import scipy.stats
 import tensorflow as tf
 from matplotlib.colors import to_hex
 
-from tf_metalearn.plotting import EMPHASISED_COLOURS, learning_curves
+from tf_metalearn.plotting import EMPHASISED_COLOURS, RIGHT, WRONG, learning_curves, plot_episode
 
 
 @pytest.fixture
@@ -89,3 +89,74 @@ def test_a_figure_touches_no_global_state(curves):
 def test_bad_curves(bad):
     with pytest.raises(ValueError, match=r"`curves` must map names to losses \[runs, points\]. Received"):
         learning_curves(bad)
+
+
+@pytest.fixture
+def episode():
+    """Two tasks, 3-way 2-shot with 4 queries a class, in random order; an image's grey is its class."""
+    random = np.random.default_rng(0)
+    support_y = np.stack([random.permutation(np.repeat(range(3), 2)) for _ in range(2)])
+    query_y = np.stack([random.permutation(np.repeat(range(3), 4)) for _ in range(2)])
+
+    def images(labels):
+        return np.broadcast_to((labels / 4.0)[..., None, None, None], [*labels.shape, 5, 5, 1]).astype("float32")
+
+    return (images(support_y), support_y, images(query_y)), query_y
+
+
+def drawn_images(figure):
+    """The class that each drawn image shows, by row and column."""
+    return {
+        (round(image.get_extent()[3]), image.get_extent()[0]): round(4 * float(image.get_array()[0, 0]))
+        for image in figure.axes[0].get_images()
+    }
+
+
+def test_an_episode_is_drawn_by_class_support_before_query(episode):
+    images = drawn_images(plot_episode(*episode, task=1))
+    assert len(images) == 3 * (2 + 4)
+    assert all(shown == row for (row, _), shown in images.items())
+
+
+def test_without_labels_queries_are_drawn_as_they_come(episode):
+    images = drawn_images(plot_episode(episode[0]))
+    assert len(images) == 3 * (2 + 4)
+    queries = [shown for (_, column), shown in sorted(images.items()) if column > 2]
+    assert queries == episode[1][0].tolist()
+
+
+@pytest.mark.parametrize("scores", [False, True], ids=["labels", "scores"])
+def test_predictions_frame_what_is_right_and_name_what_was_said(episode, scores):
+    x, query_y = episode
+    said = query_y.copy()
+    said[0, 0] = (said[0, 0] + 1) % 3
+    axes = plot_episode(x, query_y, np.eye(3)[said] if scores else said).axes[0]
+    colours = [to_hex(patch.get_edgecolor()).upper() for patch in axes.patches]
+    assert (colours.count(RIGHT), colours.count(WRONG)) == (11, 1)
+    assert [text.get_text() for text in axes.texts] == [str(said[0, 0])]
+    assert "92% right" in axes.get_xticklabels()[1].get_text()
+
+
+def test_zero_shot_episodes_show_metadata(episode):
+    (_, _, query_x), query_y = episode
+    figure = plot_episode((np.ones([2, 3, 7]), np.tile(range(3), [2, 1]), query_x), query_y)
+    assert figure.axes[0].get_xticklabels()[0].get_text() == "Metadata"
+    assert len(figure.axes[0].get_images()) == 3 + 12
+
+
+def test_regression_tasks_are_drawn_as_curves():
+    x = np.linspace(-1, 1, 6)[None, :, None]
+    axes = plot_episode((x, x**2, x), x**2, x**2 + 0.1).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "Query points",
+        "Predictions",
+        "Support points",
+    ]
+    np.testing.assert_allclose(axes.get_lines()[1].get_ydata(), (x**2 + 0.1).reshape(-1))
+
+
+def test_what_cannot_be_drawn_is_refused(episode):
+    with pytest.raises(ValueError, match=r"`task` must be from 0 to 1\. Received: task=2"):
+        plot_episode(*episode, task=2)
+    with pytest.raises(ValueError, match=r"`episode` must hold images.*\(1, 4, 7\)"):
+        plot_episode((np.zeros([1, 2, 7]), np.zeros([1, 2], int), np.zeros([1, 4, 7])))

@@ -21,27 +21,34 @@ if _keras.backend.backend() != "tensorflow":
         "\nRemedy: set KERAS_BACKEND=tensorflow, or 'backend' in ~/.keras/keras.json."
     )
 
-from tf_metalearn import functional, problems, rules
+from tf_metalearn import episodes, functional, problems, rules
+from tf_metalearn.episodes import Augmentation, Episode, load_episodes
 from tf_metalearn.inner_loop import Unrolled, unroll
 from tf_metalearn.optimizers.comparison import Comparison, compare
 from tf_metalearn.optimizers.learned_optimizer import LearnedOptimizer
 from tf_metalearn.optimizers.trainer import OptimizerTrainer
+from tf_metalearn.plotting import plot_episode
 from tf_metalearn.pretrained import load_rule, save_rule
 from tf_metalearn.rules import CoordinatewiseLSTM, GroupedRule, UpdateRule
 from tf_metalearn.threads import set_cpu_threads
 
 __version__ = "0.1.0"
 __all__ = [
+    "Augmentation",
     "Comparison",
     "CoordinatewiseLSTM",
+    "Episode",
     "GroupedRule",
     "LearnedOptimizer",
     "OptimizerTrainer",
     "Unrolled",
     "UpdateRule",
     "compare",
+    "episodes",
     "functional",
+    "load_episodes",
     "load_rule",
+    "plot_episode",
     "problems",
     "rules",
     "save_rule",

@@ -28,6 +28,9 @@ TOLERANCE = 1e-4
 #: By how much of itself our memory may grow from meta-step 50 to meta-step 500.
 GROWTH = 0.03
 
+#: By how many megabytes sampling may grow once it runs.
+EPISODES_GROWTH = 20
+
 Result = dict[str, Any]
 
 
@@ -42,8 +45,8 @@ class Row(NamedTuple):
     ratio: float
 
 
-#: Measures one benchmark: how many runs, and the file of inputs.
-Measurement = Callable[[int, Path], Row]
+#: Measures one benchmark: how many runs, and the file of inputs. A row for each peer.
+Measurement = Callable[[int, Path], list[Row]]
 
 
 class Side(NamedTuple):
@@ -61,10 +64,10 @@ class Side(NamedTuple):
         return json.loads(done.stdout.splitlines()[-1])
 
 
-def ours(*arguments: object) -> Side:
-    """The library's side, and everything else that TensorFlow runs."""
-    program = ROOT / "tools" / "benchmark_tensorflow.py"
-    return Side((sys.executable, str(program), *(str(argument) for argument in arguments)), {})
+def ours(*arguments: object, program: str = "benchmark_tensorflow.py") -> Side:
+    """The library's side, and everything else that runs in its environment."""
+    path = ROOT / "tools" / program
+    return Side((sys.executable, str(path), *(str(argument) for argument in arguments)), {})
 
 
 def jax_settings(*arguments: object) -> list[Side]:
@@ -128,7 +131,7 @@ def write_inputs(path: Path, steps: int = 100) -> None:
     np.savez(path, **arrays)
 
 
-def l2l_inner_step(runs: int, inputs: Path) -> Row:
+def l2l_inner_step(runs: int, inputs: Path) -> list[Row]:
     """A meta-training step of 20 inner steps, meta-gradient included, per inner step; against a jitted JAX program."""
     results = alternate(ours("l2l-time", inputs), jax_settings("l2l-time", inputs), runs)
     for what in ("losses", "meta_gradient"):
@@ -138,10 +141,10 @@ def l2l_inner_step(runs: int, inputs: Path) -> Row:
         click.echo(f"l2l_inner_step: {what} of the two sides differ by {apart:.1e} at most (relative)")
         if not apart <= TOLERANCE:
             raise click.ClickException(f"The {what} must agree to {TOLERANCE}. They differ by {apart:.1e}.")
-    return row("l2l_inner_step", "ms", "JAX lax.scan", results)
+    return [row("l2l_inner_step", "ms", "JAX lax.scan", results)]
 
 
-def l2l_peak_memory(runs: int, inputs: Path) -> Row:
+def l2l_peak_memory(runs: int, inputs: Path) -> list[Row]:
     """The peak memory of the process; that of ours must stay flat over 500 meta-steps."""
     # Once is enough for the long run: memory, unlike time, hardly varies from run to run.
     long = ours("l2l-memory", inputs, "--meta-steps", 500).measure()
@@ -154,18 +157,36 @@ def l2l_peak_memory(runs: int, inputs: Path) -> Row:
         raise click.ClickException(f"Memory must not grow by more than {GROWTH:.0%} over 450 meta-steps.")
     steps = ("--meta-steps", 50)
     results = alternate(ours("l2l-memory", inputs, *steps), jax_settings("l2l-memory", inputs, *steps), runs)
-    return row("l2l_peak_memory", "MB", "JAX lax.scan", results)
+    return [row("l2l_peak_memory", "MB", "JAX lax.scan", results)]
 
 
 def learned_vs_adam(name: str, parameters: int) -> Measurement:
     """One step of `LearnedOptimizer(CoordinatewiseLSTM())` against one of Keras's Adam."""
 
-    def benchmark(runs: int, inputs: Path) -> Row:
+    def benchmark(runs: int, inputs: Path) -> list[Row]:
         adam = [ours("adam", inputs, "--parameters", parameters, "--threads", how) for how in ("many", "default")]
         results = alternate(ours("learned", inputs, "--parameters", parameters), adam, runs)
-        return row(name, "ms", "keras Adam", results)
+        return [row(name, "ms", "keras Adam", results)]
 
     return benchmark
+
+
+def episodes(runs: int, inputs: Path) -> list[Row]:
+    """Sampling a 5-way 1-shot episode of 28 x 28 images with 15 queries a class, per episode."""
+    sides = {name: ours(name, program="benchmark_episodes.py") for name in ("library", "numpy", "pipelines")}
+    peers = {"numpy": "plain numpy", "pipelines": "tf.data per class"}
+    rows = []
+    for name, peer_name in peers.items():
+        results = alternate(sides["library"], [sides[name]], runs)
+        rows.append(row("episodes", "us", peer_name, results))
+        grown = max(result["grown"] for result in results[0])
+        click.echo(
+            f"episodes: {1e6 / rows[-1].ours:,.0f} a second, {peer_name} {1e6 / rows[-1].peer:,.0f}; "
+            f"memory grew by {grown:.1f} MB in {results[0][0]['episodes']:,} episodes"
+        )
+        if grown > EPISODES_GROWTH:
+            raise click.ClickException(f"Memory must not grow by more than {EPISODES_GROWTH} MB.")
+    return rows
 
 
 BENCHMARKS: dict[str, Measurement] = {
@@ -174,6 +195,7 @@ BENCHMARKS: dict[str, Measurement] = {
     "learned_vs_adam_10k": learned_vs_adam("learned_vs_adam_10k", 10_000),
     "learned_vs_adam_100k": learned_vs_adam("learned_vs_adam_100k", 100_000),
     "learned_vs_adam_1m": learned_vs_adam("learned_vs_adam_1m", 1_000_000),
+    "episodes": episodes,
 }
 
 
@@ -188,7 +210,7 @@ def main(names: tuple[str, ...], runs: int, out: Path) -> None:
         inputs = Path(folder) / "inputs.npz"
         write_inputs(inputs)
         for name in names or BENCHMARKS:
-            rows.append(BENCHMARKS[name](runs, inputs))
+            rows.extend(BENCHMARKS[name](runs, inputs))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps([row._asdict() for row in rows], indent=2) + "\n", encoding="utf-8")
     Console(width=120).print(table(rows, runs))

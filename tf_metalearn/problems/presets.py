@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tf_metalearn.episodes import prepared
 from tf_metalearn.problems.base import Problem
 from tf_metalearn.problems.quadratic import Quadratic
 from tf_metalearn.problems.supervised import SupervisedProblem
@@ -160,8 +161,9 @@ def cifar100(split: str) -> tuple[np.ndarray, np.ndarray]:
 def _from_tfds(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     import tensorflow_datasets as tfds
 
+    builder = tfds.builder_from_directory(prepared.require(name))
     ranges = {"train": "train[:-5000]", "validation": "train[-5000:]", "test": "test"}
-    images, labels = tfds.as_numpy(tfds.load(name, split=ranges[split], batch_size=-1, as_supervised=True))
+    images, labels = tfds.as_numpy(builder.as_dataset(split=ranges[split], batch_size=-1, as_supervised=True))
     return images, labels.astype("int32")
 
 

@@ -1,0 +1,98 @@
+"""A user's folder of images as a table of classes."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tf_metalearn.episodes import images
+from tf_metalearn.episodes.cache import FOLDER, cached, listing_key
+from tf_metalearn.episodes.class_table import ClassTable
+from tf_metalearn.episodes.splits import Splits, check
+
+#: Folders that are splits rather than groups, when "train" is among them.
+SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+
+
+def read(
+    root: Path, to_array: images.Finish, settings: tuple[object, ...], unreadable: str = "fail"
+) -> tuple[ClassTable, Splits | None]:
+    """Reads a folder of class folders, at any depth: `root/class/image` or `root/group/class/image`.
+
+    A class is a folder with images in it, called by its path below the root; the folder that it lies in is its group.
+    Folders `train`, `validation` (or `val`) and `test` directly in the root are splits.
+
+    Args:
+        root: The folder.
+        to_array: See `images.finish`.
+        settings: What changes the pixels, besides the files.
+        unreadable: See `images.decode`.
+
+    Returns:
+        The table, and the splits that the folders make; None if they make none.
+
+    Raises:
+        ValueError: If there are no class folders, or two splits share a class.
+    """
+    if not root.is_dir():
+        raise ValueError(
+            f"`source` must be an existing folder. Received: '{root}', which is not there.\nCheck the path; the names "
+            "of data sets are listed by `tf-metalearn datasets`."
+        )
+    files = list(image_files(root))
+    parents = [file.parent.relative_to(root).as_posix() for file in files]
+    if not files or "." in parents:
+        loose = f"images without a class such as '{files[parents.index('.')].name}'" if files else "no images in it"
+        raise ValueError(
+            f"`source` must be a folder of class folders. Received: '{root}', which has {loose}.\n"
+            "Put the images of each class into a folder of its own: root/class/image.png."
+        )
+    found = {name for name in SPLIT_NAMES if (root / name).is_dir()}
+    split_of: dict[str, str] = {}
+    if "train" in found and len(found) > 1 and all(parent.split("/")[0] in found for parent in parents):
+        splits: dict[str, list[str]] = {}
+        for parent in dict.fromkeys(parents):
+            top, _, name = parent.partition("/")
+            if not name:
+                raise ValueError(
+                    f"`source` must have class folders in each split. Received: '{root / top}', which has images "
+                    "without a class.\nPut the images of each class into a folder of its own."
+                )
+            splits.setdefault(SPLIT_NAMES[top], []).append(name)
+            split_of[parent] = name
+    else:
+        splits = {}
+    # Before the images are read, which may take a while.
+    check(splits, root.name)
+    names = [split_of.get(parent, parent) for parent in parents]
+    table = read_files(root, files, names, to_array, settings, unreadable)
+    return table, splits or None
+
+
+def read_files(
+    root: Path,
+    files: list[Path],
+    names: list[str],
+    to_array: images.Finish,
+    settings: tuple[object, ...],
+    unreadable: str = "fail",
+) -> ClassTable:
+    """Reads image files whose classes are known, or their cache in the root; see `read`."""
+
+    def build() -> ClassTable:
+        arrays, kept = images.decode(files, [str(file) for file in files], to_array, unreadable)
+        kept_names = [names[number] for number in kept]
+        groups = {name: name.rpartition("/")[0] for name in kept_names}
+        return ClassTable.of(arrays, kept_names, groups if any(groups.values()) else None, title=root.name)
+
+    path = root / FOLDER / f"{'-'.join(map(str, settings))}.npz"
+    return cached(path, listing_key(files, root, *settings, unreadable), build)
+
+
+def image_files(root: Path, wanted: Callable[[Path], bool] = lambda file: True) -> Iterator[Path]:
+    """Yields the images below a folder, sorted, hidden ones left out."""
+    for path in sorted(root.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from image_files(path, wanted)
+        elif path.suffix.lower() in images.SUFFIXES and wanted(path):
+            yield path

@@ -1,0 +1,129 @@
+"""`load_episodes`: data sets as support and query sets."""
+
+import os
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_metalearn.episodes.augmentation import Augmentation
+from tf_metalearn.episodes.class_table import ClassTable
+from tf_metalearn.episodes.sampler import Count, EpisodeSampler
+from tf_metalearn.episodes.sinusoids import SinusoidSampler
+from tf_metalearn.episodes.sources import Size, load_classes
+from tf_metalearn.episodes.splits import Splits
+
+#: Regression tasks.
+SINUSOIDS = "sinusoids"
+
+
+def load_episodes(
+    source: Any,
+    split: str = "train",
+    ways: Count = 5,
+    shots: Count = 1,
+    queries: int = 15,
+    batch_size: int = 16,
+    seed: int = 0,
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    start: int = 0,
+    episodes: int | None = None,
+    protocol: str | None = None,
+    rotations: bool | None = None,
+    within_groups: bool = False,
+    image_size: Size = None,
+    splits: Splits | None = None,
+    metadata: Any = None,
+    augmentation: Augmentation | None = None,
+    unreadable: str = "fail",
+) -> tf.data.Dataset:
+    """Loads a data set as a stream of few-shot tasks.
+
+    Episode i is a pure function of the data, the split, the seed and i: the same on every machine, for every batch
+    size. Classes in an episode are distinct, support and query sets disjoint, and all in random order. Ways and shots
+    that are ranges are drawn once for each batch, so that shapes are the same within it; they then depend on the batch
+    size, too.
+
+    Args:
+        source: "omniglot", "cifar_fs", "mini_imagenet", "glyphs"; another tensorflow_datasets name; the path of a
+            folder of class folders; arrays `(x, y)`; a `ClassTable`; or "sinusoids", the regression tasks.
+        split: "train", "validation" or "test", several joined by "+", or "all".
+        ways: Classes in an episode, or a range `(least, greatest)`. Regression tasks have none.
+        shots: Support examples of a class, or a range. 0 puts the classes' metadata in their place (zero-shot).
+        queries: Query examples of a class.
+        batch_size: Tasks in a batch.
+        seed: Decides all episodes.
+        data_dir: Where data sets are; TFDS_DATA_DIR when None, and tensorflow_datasets' own default without that.
+        start: The first episode's index: a run that was interrupted goes on at any. With ranges, a multiple of the
+            batch size.
+        episodes: How many; without end when None.
+        protocol: See `load_classes`, as `rotations`, `image_size`, `splits`, `metadata` and `unreadable`.
+        rotations: Whether turned images are classes of their own.
+        within_groups: Whether all classes of an episode come from one group, such as an alphabet; groups that have
+            fewer classes than ways give what they have.
+        image_size: Of resized images.
+        splits: Class names by split.
+        metadata: Each class name's features.
+        augmentation: Random changes of the images, an `Augmentation`; a function of seed and index as well.
+        unreadable: What to do with damaged images of a folder.
+
+    Returns:
+        A data set of `(Episode(support_x, support_y, query_x), query_y)`. Pixels are float32 in [0, 1]:
+        `[tasks, ways * shots, height, width, channels]`, `[tasks, ways * shots]`,
+        `[tasks, ways * queries, height, width, channels]` and `[tasks, ways * queries]`.
+
+    Raises:
+        ValueError: If an argument is not as it must be, or a split has too few classes or examples.
+
+    >>> x, y = np.random.default_rng(0).random([200, 8, 8, 1]), np.repeat(range(10), 20)
+    >>> episode, query_y = next(iter(load_episodes((x, y), split="all", batch_size=4)))
+    >>> episode.support_x.shape, query_y.shape
+    (TensorShape([4, 5, 8, 8, 1]), TensorShape([4, 75]))
+
+    References: Vinyals et al. 2016, https://arxiv.org/abs/1606.04080; Ravi & Larochelle 2017,
+    https://openreview.net/forum?id=rJY0-Kcll.
+    """
+    _check(batch_size=(batch_size, 1), seed=(seed, 0), start=(start, 0), episodes=(episodes, 1))
+    sampler: EpisodeSampler | SinusoidSampler
+    if isinstance(source, str) and source == SINUSOIDS:
+        sampler = SinusoidSampler(shots, queries, seed)
+    else:
+        table = source
+        if not isinstance(source, ClassTable):
+            table = load_classes(
+                source,
+                split,
+                data_dir=data_dir,
+                protocol=protocol,
+                rotations=rotations,
+                image_size=image_size,
+                splits=splits,
+                metadata=metadata,
+                unreadable=unreadable,
+            )
+        sampler = EpisodeSampler(table, ways, shots, queries, seed, within_groups, augmentation)
+    if not sampler.static and start % batch_size:
+        raise ValueError(
+            f"`start` must be a multiple of the batch size where shapes are drawn for each batch. Received: "
+            f"start={start}, batch_size={batch_size}.\nTry start={start - start % batch_size}."
+        )
+    stop = np.iinfo(np.int64).max if episodes is None else start + episodes
+    whole = episodes is None or episodes % batch_size == 0
+    indices = tf.data.Dataset.range(start, stop).batch(batch_size, drop_remainder=whole)
+
+    def draw(indices):
+        return sampler(indices, indices[0] // batch_size)
+
+    return indices.map(draw, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+
+def _check(**arguments: tuple[Any, int]) -> None:
+    for argument, (value, least) in arguments.items():
+        if argument == "episodes" and value is None:
+            continue
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+            raise ValueError(
+                f"`{argument}` must be an integer, at least {least}. Received: {argument}={value!r}.\n"
+                f"Try {argument}={max(least, 1)}."
+            )
