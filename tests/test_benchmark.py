@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tools import benchmark
+from tools import benchmark, benchmark_episodes
 from tools.benchmark import Row, Side
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +49,7 @@ def test_a_side_that_fails_shows_its_error():
 
 def test_the_file_has_one_object_a_benchmark(tmp_path, monkeypatch):
     row = Row("l2l_inner_step", 10.0, "ms", "peer", 40.0, 4.0)
-    monkeypatch.setattr(benchmark, "BENCHMARKS", {"l2l_inner_step": lambda runs, inputs: row})
+    monkeypatch.setattr(benchmark, "BENCHMARKS", {"l2l_inner_step": lambda runs, inputs: [row]})
     done = CliRunner().invoke(benchmark.main, ["--out", str(tmp_path / "bench.json")])
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "bench.json").read_text()) == [
@@ -78,3 +79,15 @@ def test_a_learned_step_is_measured_against_adam(tmp_path):
     (row,) = json.loads((tmp_path / "bench.json").read_text())
     assert row["ours"] > 0
     assert row["ratio"] == pytest.approx(row["peer"] / row["ours"])
+
+
+@pytest.mark.parametrize("name", list(benchmark_episodes.SAMPLERS))
+def test_all_samplers_of_the_benchmark_draw_the_same_kind_of_episodes(name):
+    stream = benchmark_episodes.SAMPLERS[name]()
+    parts = next(stream)
+    support_x, support_y, query_x, query_y = parts if len(parts) == 4 else (*parts[0], parts[1])
+    assert [part.shape for part in (support_x, query_x)] == [(16, 5, 28, 28, 1), (16, 75, 28, 28, 1)]
+    assert (support_x.dtype, query_x.dtype) == ("float32", "float32")
+    assert 0 <= np.min(query_x) < np.max(query_x) <= 1
+    np.testing.assert_array_equal(np.sort(support_y), np.tile(range(5), [16, 1]))
+    np.testing.assert_array_equal(np.sort(query_y), np.tile(np.repeat(range(5), 15), [16, 1]))

@@ -26,6 +26,7 @@ from tf_metalearn.episodes import Augmentation, Episode, load_episodes
 from tf_metalearn.inner_loop import Unrolled, unroll
 from tf_metalearn.optimizers.comparison import Comparison, compare
 from tf_metalearn.optimizers.learned_optimizer import LearnedOptimizer
+from tf_metalearn.optimizers.report import print_table, report
 from tf_metalearn.optimizers.trainer import OptimizerTrainer
 from tf_metalearn.plotting import plot_episode
 from tf_metalearn.pretrained import load_rule, save_rule
@@ -49,7 +50,9 @@ __all__ = [
     "load_episodes",
     "load_rule",
     "plot_episode",
+    "print_table",
     "problems",
+    "report",
     "rules",
     "save_rule",
     "set_cpu_threads",

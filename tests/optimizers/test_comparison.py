@@ -275,3 +275,24 @@ def test_the_table_fits_80_columns_and_names_winner_and_losses():
     assert "…" not in printed
     assert "[SGD] diverged in 9 of 9 runs" in notes
     assert "andrychowicz2016 beats the best tuned baseline in mean loss over the steps: andrychowicz2016 0.50" in notes
+
+
+def test_rules_may_be_named_as_shipped_ones():
+    comparison = compare({"shipped": "default"}, Quadratic(functions=1), 2, runs=2, tuning_runs=1)
+    assert comparison.learned == ["shipped"]
+    assert "shipped, SGD" in repr(comparison)
+    assert len(repr(comparison)) < 300
+
+
+@pytest.mark.parametrize(
+    ("argument", "rules", "problem"),
+    [
+        ("rules", GradientDescent(), Bowl(1.0)),
+        ("rules", [GradientDescent()], Bowl(1.0)),
+        ("rules", {"mine": 3}, Bowl(1.0)),
+        ("problem", {"mine": GradientDescent()}, "digits"),
+    ],
+)
+def test_what_is_no_rule_and_no_problem_is_refused(argument, rules, problem):
+    with pytest.raises(ValueError, match=rf"`{argument}` must [\s\S]*Received: {argument}=[\s\S]*\nTry "):
+        compare(rules, problem)

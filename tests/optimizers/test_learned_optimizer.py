@@ -12,6 +12,7 @@ import tensorflow as tf
 from tf_metalearn.functional import join, segments_of
 from tf_metalearn.inner_loop import unroll
 from tf_metalearn.optimizers.learned_optimizer import LearnedOptimizer
+from tf_metalearn.pretrained import save_rule
 from tf_metalearn.rules import Adam, CoordinatewiseLSTM, GradientDescent, GroupedRule, Momentum, UpdateRule
 
 X = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
@@ -477,3 +478,14 @@ def test_an_optimizer_that_replicas_would_have_to_build_is_told_how(mirrored):
         weight, optimizer = keras.Variable([1.0]), LearnedOptimizer(lstm())
     with pytest.raises(ValueError, match=r"(?s)must be built.*optimizer\.build\("):
         mirrored.run(lambda: optimizer.apply([tf.ones([1])], [weight]))
+
+
+def test_a_rule_given_by_a_file_travels_with_the_model(tmp_path):
+    path = tmp_path / "rule.keras"
+    save_rule(CoordinatewiseLSTM(seed=5), path)
+    optimizer = LearnedOptimizer(str(path))
+    path.unlink()
+    again = LearnedOptimizer.from_config(optimizer.get_config())
+    for expected, actual in zip(optimizer.rule.get_weights(), again.rule.get_weights(), strict=True):
+        np.testing.assert_array_equal(expected, actual)
+    assert LearnedOptimizer("andrychowicz2016").get_config()["rule"] == "andrychowicz2016"

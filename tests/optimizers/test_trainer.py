@@ -195,7 +195,7 @@ def test_recompute_does_not_change_what_is_learned():
     ("options", "message"),
     [
         ({"unroll_length": 20, "episode_length": 10}, "`unroll_length` must divide `episode_length`"),
-        ({"unroll_length": 4, "episode_length": 10}, "Try episode_length="),
+        ({"unroll_length": 4, "episode_length": 10}, "Try unroll_length=5"),
         ({"unroll_length": 0}, "`unroll_length` must be a positive integer"),
         ({"episode_length": 10.0}, "`episode_length` must be a positive integer"),
     ],
@@ -215,3 +215,23 @@ def test_a_rule_without_trainable_weights_is_refused():
 def test_evaluate_without_validation_problems_says_what_is_missing():
     with pytest.raises(ValueError, match="`validation_problems` must not be empty"):
         make_trainer(validation=None).evaluate(verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("argument", "arguments"),
+    [
+        ("rule", {"rule": "default"}),
+        ("problems", {"problems": "digits"}),
+        ("problems", {"problems": [Line(), "digits"]}),
+        ("validation_problems", {"validation_problems": 3}),
+    ],
+)
+def test_what_is_no_rule_and_no_problem_is_refused_at_construction(argument, arguments):
+    with pytest.raises(ValueError, match=rf"`{argument}` must be[\s\S]*Received: {argument}=[\s\S]*\nTry "):
+        tfm.OptimizerTrainer(**{"rule": GradientDescent(0.5), "problems": Line(), **arguments})
+
+
+def test_data_handed_to_fit_is_refused():
+    trainer = make_trainer(lstm(), keras.optimizers.Adam(1e-2))
+    with pytest.raises(ValueError, match=r"`x` must be left out[\s\S]*Received: a ndarray[\s\S]*SupervisedProblem"):
+        trainer.fit(np.zeros([4, 2]), np.zeros(4))

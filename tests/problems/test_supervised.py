@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tf_metalearn.inner_loop import unroll
+from tf_metalearn.problems import digits, make
 from tf_metalearn.problems.supervised import SupervisedProblem
 from tf_metalearn.rules import GradientDescent
 
@@ -260,3 +261,26 @@ def test_a_factory_of_changing_architecture_is_refused(data):
 
     with pytest.raises(ValueError, match="`factory` must return the same architecture"):
         SupervisedProblem(factory, data, "mse")
+
+
+def test_a_factory_of_compiled_models_is_refused_with_the_remedy(data):
+    model = mlp()
+    model.compile("adam", "mse")
+    with pytest.raises(ValueError, match=r"`model` must return a model that is not compiled[\s\S]*Build the model in"):
+        SupervisedProblem(lambda: keras.models.clone_model(model), data, "mse")
+
+
+def test_arguments_in_the_wrong_place_are_refused(data):
+    with pytest.raises(ValueError, match=r"`model` must be a function[\s\S]*Received: "):
+        SupervisedProblem(data, mlp, "mse")
+    with pytest.raises(ValueError, match=r"`model` must be a function[\s\S]*Received: "):
+        SupervisedProblem(mlp(), data, "mse")
+    with pytest.raises(ValueError, match=r"`data` must be a pair[\s\S]*Received: a "):
+        SupervisedProblem(mlp, tf.data.Dataset.from_tensor_slices(data), "mse")
+
+
+def test_unknown_options_and_splits_of_presets_are_refused():
+    with pytest.raises(ValueError, match=r"`options` must be among activation, batch_size, hidden[\s\S]*units"):
+        make("digits", units=40)
+    with pytest.raises(ValueError, match=r"`split` must be one of"):
+        digits("val")

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.stats
 
 from tf_metalearn.optimizers.tuning import GRID, play_all, player, tune
+from tf_metalearn.pretrained import load_rule
 from tf_metalearn.problems.base import Problem
 from tf_metalearn.rules import Adam, GradientDescent, Momentum, RMSprop, UpdateRule
 
@@ -50,7 +51,7 @@ class Row(NamedTuple):
     diverged: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """What `compare` found.
 
@@ -68,6 +69,13 @@ class Comparison:
     rates: dict[str, float]
     grid: dict[str, dict[float, float]]
     configuration: dict[str, Any]
+
+    def __repr__(self) -> str:
+        about = self.configuration
+        return (
+            f"<Comparison of {', '.join(self.curves)} on {about['problem']['name']!r}: {about['runs']} runs of "
+            f"{about['steps']} steps. `print_table` shows it, `report` writes it.>"
+        )
 
     @property
     def learned(self) -> list[str]:
@@ -137,7 +145,7 @@ class Comparison:
 
 
 def compare(
-    rules: Mapping[str, UpdateRule],
+    rules: Mapping[str, UpdateRule | str],
     problem: Problem,
     steps: int = 100,
     runs: int = 100,
@@ -153,7 +161,8 @@ def compare(
     optimizer trains the same fresh instances: same initial weights, same batches.
 
     Args:
-        rules: The rules to judge, by name; differences are taken against the first.
+        rules: The rules to judge, by the name that tables show; differences are taken against the first. A string is a
+            shipped rule or a `.keras` file.
         problem: The family of functions to minimise.
         steps: Updates in a training.
         runs: Trainings of each optimizer in the comparison.
@@ -179,7 +188,8 @@ def compare(
     ((4, 5), 'SGD', False)
     """
     baselines = default_baselines() if baselines is None else baselines
-    _check(rules, baselines, steps=steps, runs=runs, tuning_runs=tuning_runs)
+    _check(rules, baselines, problem, steps=steps, runs=runs, tuning_runs=tuning_runs)
+    judged = {name: load_rule(rule) if isinstance(rule, str) else rule for name, rule in rules.items()}
     baselines = {name: type(rule).from_config(rule.get_config()) for name, rule in baselines.items()}
     seeds, tuning_seeds = _seeds(seed, 0, runs), _seeds(seed, 1, tuning_runs)
     count = _Count(progress, runs * (len(rules) + len(baselines)) + tuning_runs * len(GRID) * len(baselines))
@@ -187,7 +197,7 @@ def compare(
     losses: dict[str, np.ndarray] = {}
     rates: dict[str, float] = {}
     grid: dict[str, dict[float, float]] = {}
-    for name, rule in {**rules, **baselines}.items():
+    for name, rule in {**judged, **baselines}.items():
         play = player(rule, problem, steps)
         if name in baselines:
             rates[name], grid[name] = tune(rule, play, tuning_seeds, functools.partial(count, name))
@@ -204,7 +214,7 @@ def compare(
         "runs": runs,
         "seed": seed,
         "tuning_runs": tuning_runs,
-        "rules": {name: keras.saving.serialize_keras_object(rule) for name, rule in rules.items()},
+        "rules": {name: keras.saving.serialize_keras_object(rule) for name, rule in judged.items()},
         "baselines": {name: keras.saving.serialize_keras_object(rule) for name, rule in baselines.items()},
         "seeds": seeds.tolist(),
         "tuning_seeds": tuning_seeds.tolist(),
@@ -256,17 +266,23 @@ def _seeds(seed: int, purpose: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, purpose]).integers(2**31, size=[count, 2]).astype("int32")
 
 
-def _check(rules: Mapping[str, UpdateRule], baselines: Mapping[str, UpdateRule], **numbers: int) -> None:
+def _check(rules: Any, baselines: Any, problem: Any, **numbers: int) -> None:
     for argument, value in numbers.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(
                 f"`{argument}` must be a positive integer. Received: {argument}={value!r}.\nThe paper has 100 steps."
             )
     for argument, mapping in (("rules", rules), ("baselines", baselines)):
-        if not mapping:
+        known = mapping.values() if isinstance(mapping, Mapping) else ()
+        if not known or not all(isinstance(rule, UpdateRule | str) for rule in known):
             raise ValueError(
                 f"`{argument}` must map names to rules. Received: {argument}={mapping!r}.\nTry {{'mine': rule}}."
             )
+    if not isinstance(problem, Problem):
+        raise ValueError(
+            f"`problem` must be a Problem. Received: problem={problem!r}.\nTry `tf_metalearn.problems.make('digits', "
+            "split='test')`, or a SupervisedProblem of your own."
+        )
     if common := set(rules) & set(baselines):
         raise ValueError(
             f"`rules` must have other names than the baselines. Received: {sorted(common)} in both.\nRename the rule."

@@ -20,18 +20,20 @@ class LearnedOptimizer(keras.optimizers.Optimizer):
 
     All coordinates of all variables go through the rule as one batch, in the rule's own precision. The rule's weights
     are not among the optimizer's variables and do not move. They are saved with a model (`.keras`), and travel in
-    `get_config` unless the rule was given by name.
+    `get_config` unless the rule is a shipped one, given by name.
 
     Rows of an embedding that a batch does not use keep their weights and their state. Three of Keras's options move
     them nonetheless, as under every Keras optimizer: weight decay and moving averages reach all rows; and gradient
     accumulation and global clipping hand over dense gradients, where a row counts as unused if its gradient is zero.
 
     Args:
-        rule: An `UpdateRule`, or the name of a shipped one, or None for the one that ships as the default. Rules
-            that need the loss cannot work here: Keras tells optimizers nothing but gradients.
+        rule: An `UpdateRule`, or the name of a shipped one or the path of a `.keras` file, or None for the one that
+            ships as the default. Rules that need the loss cannot work here: Keras tells optimizers nothing but
+            gradients.
         learning_rate: What the rule's updates are multiplied by, a float or a schedule. Rules know their own scale.
         non_finite: What happens when a gradient is infinite or not a number. "raise": an error, before anything has
-            moved; XLA cannot raise, so under `jit_compile=True` such steps are left out and `fit` raises at its end.
+            moved; XLA cannot raise, so under `jit_compile=True` such steps are left out and `fit` raises at its end;
+            a loop of your own looks at `skipped_steps`.
             "skip": the step is left out, weights and state stay; the iteration counts. "zero": such entries count as
             zero. Under mixed float16 Keras's loss scaling skips such steps before they come here.
         weight_decay: As of any Keras optimizer, like the following arguments.
@@ -105,8 +107,10 @@ class LearnedOptimizer(keras.optimizers.Optimizer):
         if rule is None or isinstance(rule, str):
             from tf_metalearn.pretrained import DEFAULT_RULE, load_rule
 
-            self._rule_name = DEFAULT_RULE if rule is None else rule
-            rule = load_rule(self._rule_name)
+            name_or_path = DEFAULT_RULE if rule is None else rule
+            rule = load_rule(name_or_path)
+            # A file may move or change; what ships does not.
+            self._rule_name = None if name_or_path.endswith(".keras") else name_or_path
         if not isinstance(rule, UpdateRule):
             raise ValueError(
                 f"`rule` must be an UpdateRule, the name of a shipped rule, or None. Received: rule={rule!r}.\n"

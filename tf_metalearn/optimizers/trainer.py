@@ -75,7 +75,12 @@ class OptimizerTrainer(keras.Model):
             raise ValueError(
                 "`unroll_length` must divide `episode_length`. "
                 f"Received: unroll_length={unroll_length}, episode_length={episode_length}.\n"
-                f"Try episode_length={unroll_length * max(1, round(episode_length / unroll_length))}."
+                f"Try unroll_length={_nearest_divisor(episode_length, unroll_length)}."
+            )
+        if not isinstance(rule, UpdateRule):
+            raise ValueError(
+                f"`rule` must be an UpdateRule. Received: rule={rule!r}.\nTry `CoordinatewiseLSTM()`, or `load_rule` "
+                "to go on with a shipped one."
             )
         if not rule.trainable_variables:
             raise ValueError(
@@ -83,8 +88,8 @@ class OptimizerTrainer(keras.Model):
                 "Check its `trainable`."
             )
         self.rule = rule
-        self.problems = _as_tuple(problems)
-        self.validation_problems = _as_tuple(validation_problems)
+        self.problems = _as_tuple("problems", problems)
+        self.validation_problems = _as_tuple("validation_problems", validation_problems)
         self.unroll_length = unroll_length
         self.episode_length = episode_length
         self.validation_episodes = validation_episodes
@@ -128,6 +133,11 @@ class OptimizerTrainer(keras.Model):
             raise ValueError(
                 "`problems` must not be empty. Received: a trainer without problems, as after loading one whose "
                 "problems were made by hand.\nSet `trainer.problems` and `trainer.validation_problems`."
+            )
+        if x is not None and not isinstance(x, tf.data.Dataset):
+            raise ValueError(
+                f"`x` must be left out: the trainer draws its data from its problems. Received: a {type(x).__name__}.\n"
+                "Make a SupervisedProblem of the data, and call `fit(epochs=..., steps_per_epoch=...)`."
             )
         if x is None:
             x = tf.data.Dataset.range(1).repeat().batch(1)
@@ -259,7 +269,23 @@ class _KeepBest(keras.callbacks.Callback):
                 weight.assign(best)
 
 
-def _as_tuple(problems: Problem | Sequence[Problem] | None) -> tuple[Problem, ...]:
+def _as_tuple(argument: str, problems: Problem | Sequence[Problem] | None) -> tuple[Problem, ...]:
     if problems is None:
         return ()
-    return (problems,) if isinstance(problems, Problem) else tuple(problems)
+    found = (problems,) if isinstance(problems, Problem) or not isinstance(problems, Sequence) else tuple(problems)
+    if isinstance(problems, str) or not all(isinstance(problem, Problem) for problem in found):
+        raise ValueError(
+            f"`{argument}` must be a Problem or several. Received: {argument}={problems!r}.\n"
+            "Try `tf_metalearn.problems.make('digits')`, or a SupervisedProblem of your own."
+        )
+    return found
+
+
+def _nearest_divisor(whole: int, wanted: int) -> int:
+    """The divisor that is nearest to a number.
+
+    >>> _nearest_divisor(100, 30)
+    25
+    """
+    divisors = [number for number in range(1, whole + 1) if whole % number == 0]
+    return min(divisors, key=lambda divisor: abs(divisor - wanted))

@@ -1,6 +1,7 @@
 """The problems of the paper, and the small one that needs no download, by name."""
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,24 +22,35 @@ def make(name: str, split: str = "train", **options: Any) -> Problem:
     Args:
         name: One of `PRESETS`: "quadratic", "quadratic-code", "digits", "mnist", "cifar100", and variants.
         split: Which examples: "train", "validation" or "test". They never overlap.
-        **options: Override the preset's own, such as `hidden=(40,)`.
+        **options: Override the preset's own. Of perceptrons: `hidden`, `activation`, `batch_size`; of the convolutional
+            network: `filters`, `batch_size`; of quadratics: `variant`, `functions`, `dimensions`.
 
     Returns:
         A `Problem`, which remembers in `recipe` how it was made.
 
     Raises:
-        ValueError: If the name or the split is unknown.
+        ValueError: If the name, the split or an option is unknown.
 
     >>> make("digits", split="test", hidden=(10,)).coordinates
     760
     """
     if name not in PRESETS:
         raise ValueError(f"`name` must be a known problem. Received: name={name!r}.\nKnown: {', '.join(PRESETS)}.")
-    if split not in SPLITS:
-        raise ValueError(f"`split` must be one of {SPLITS}. Received: split={split!r}.\nUse 'test' to compare.")
+    _check_split(split)
+    known = set(inspect.signature(PRESETS[name]).parameters) - {"data", "split", "name"}
+    if unknown := sorted(set(options) - known):
+        raise ValueError(
+            f"`options` must be among {', '.join(sorted(known))} for {name!r}. Received: {', '.join(unknown)}.\n"
+            "Write a SupervisedProblem for anything else."
+        )
     problem = PRESETS[name](split=split, name=name, **options)
     problem.recipe = {"name": name, "split": split, **options}
     return problem
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"`split` must be one of {SPLITS}. Received: split={split!r}.\nUse 'test' to compare.")
 
 
 def perceptron(inputs: int, hidden: Sequence[int], activation: str, classes: int = 10) -> keras.Model:
@@ -103,9 +115,9 @@ def _convolutional_problem(split, name, filters=16, batch_size=128):
     return SupervisedProblem(lambda: convolutional(filters=filters), (x, y), _from_logits(), batch_size, name=name)
 
 
-def _quadratic_problem(split, name, **options):
+def _quadratic_problem(split, name, variant, functions=128, dimensions=10):
     # Every function is fresh, so there is nothing to split.
-    return Quadratic(name=name, **options)
+    return Quadratic(variant, functions, dimensions, name=name)
 
 
 def _from_logits() -> keras.losses.Loss:
@@ -125,6 +137,7 @@ def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     >>> digits("test")[0].shape
     (500, 8, 8)
     """
+    _check_split(split)
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -159,6 +172,7 @@ def cifar100(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _from_tfds(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
+    _check_split(split)
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(prepared.require(name))

@@ -46,6 +46,16 @@ class SupervisedProblem(Problem):
         name: str = "supervised",
     ):
         super().__init__(name)
+        if not callable(model) or isinstance(model, keras.Model):
+            raise ValueError(
+                f"`model` must be a function without arguments that returns a new model. Received: {model!r:.80}.\n"
+                "Write a function that builds the model, and pass the function."
+            )
+        if not isinstance(data, tuple | list) or len(data) != 2:
+            raise ValueError(
+                f"`data` must be a pair of arrays (x, y). Received: a {type(data).__name__}.\n"
+                "Read a tf.data.Dataset into arrays first."
+            )
         x, y = (np.asarray(part) for part in data)
         if len(x) != len(y) or len(x) == 0:
             raise ValueError(
@@ -62,6 +72,12 @@ class SupervisedProblem(Problem):
         self._x, self._y = tf.constant(x), tf.constant(y)
         self._loss = _mean_loss(loss)
         built = self._built(model())
+        if built.compiled:
+            # Its optimizer would be made anew for each task, which Keras refuses deep inside a graph.
+            raise ValueError(
+                f"`model` must return a model that is not compiled. Received: a function whose {built.name!r} is, as "
+                "clones of a compiled model are.\nBuild the model in the function, and compile elsewhere."
+            )
         self.model = StatelessModel(built)
         self._initial_values = InitialValues(model, built, self._built)
         value, _ = self.loss(task := self.sample(tf.constant([0, 0])), task.parameters, task.carry, tf.constant(0))
