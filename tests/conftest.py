@@ -45,3 +45,13 @@ def prepared_data() -> Callable[[str], Path]:
         return Path(folder)
 
     return folder_with
+
+
+@pytest.fixture(scope="session")
+def glyph_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with the embedded data set in it, built once for all tests."""
+    from tf_metalearn.episodes import glyphs
+
+    folder = tmp_path_factory.mktemp("data")
+    glyphs.build(folder)
+    return folder

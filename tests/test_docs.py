@@ -26,12 +26,18 @@ def blocks(page):
 
 
 @pytest.mark.parametrize(
-    ("page", "first", "last"), [("README.md", 0, None), ("docs/learned_optimizers.md", 0, 2)], ids=["README", "guide"]
+    ("page", "first", "last", "made"),
+    [
+        ("README.md", 0, None, ["my_rule.keras", "comparison/curves.png"]),
+        ("docs/learned_optimizers.md", 0, 2, ["my_rule.keras", "comparison/curves.png"]),
+        ("docs/episodes.md", 0, None, ["episode.png"]),
+    ],
 )
-def test_the_code_of_a_page_runs(page, first, last, tmp_path, monkeypatch):
+def test_the_code_of_a_page_runs(page, first, last, made, glyph_directory, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(glyph_directory))
     names = {}
     for block in list(blocks(page))[first:last]:
         exec(compile(block, page, "exec"), names)
-    assert (tmp_path / "my_rule.keras").exists()
-    assert (tmp_path / "comparison" / "curves.png").exists()
+    for name in made:
+        assert (tmp_path / name).exists()

@@ -16,7 +16,7 @@ import psutil
 
 CLASSES, EXAMPLES, SIDE = 1692, 20, 28
 WAYS, SHOTS, QUERIES, BATCH = 5, 1, 15, 16
-WARM_UP, BATCHES, ROUNDS = 50, 100, 5
+WARM_UP, BATCHES, ROUNDS = 100, 100, 5
 
 
 def images() -> np.ndarray:
@@ -72,22 +72,36 @@ def pipelines() -> Iterator[Any]:
 SAMPLERS = {"library": library, "numpy": plain_numpy, "pipelines": pipelines}
 
 
-@click.command()
+@click.group()
+def main() -> None:
+    pass
+
+
+@main.command("time")
 @click.argument("name", type=click.Choice(list(SAMPLERS)))
-def main(name: str) -> None:
-    """Microseconds an episode, and by how many megabytes the process grew."""
-    stream = SAMPLERS[name]()
+def measure_time(name: str) -> None:
+    """Microseconds an episode."""
+    stream, times = SAMPLERS[name](), []
     for _ in range(WARM_UP):
         next(stream)
-    before, times = psutil.Process().memory_info().rss, []
     for _ in range(ROUNDS):
         began = time.perf_counter()
         for _ in range(BATCHES):
             next(stream)
         times.append((time.perf_counter() - began) / (BATCHES * BATCH))
-    grown = (psutil.Process().memory_info().rss - before) / 2**20
-    result = {"value": 1e6 * statistics.median(times), "grown": grown, "episodes": ROUNDS * BATCHES * BATCH}
-    click.echo(json.dumps(result))
+    click.echo(json.dumps({"value": 1e6 * statistics.median(times)}))
+
+
+@main.command("memory")
+@click.option("--batches", type=int, required=True)
+def measure_memory(batches: int) -> None:
+    """Megabytes of the process in the middle and at the end of so many of the library's batches."""
+    stream, resident = library(), []
+    for _ in range(2):
+        for _ in range(batches // 2):
+            next(stream)
+        resident.append(psutil.Process().memory_info().rss / 2**20)
+    click.echo(json.dumps({"value": resident[1], "resident_early": resident[0]}))
 
 
 if __name__ == "__main__":

@@ -5,15 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tf_metalearn.episodes import ClassTable, glyphs
-
-
-@pytest.fixture(scope="session")
-def glyph_directory(tmp_path_factory):
-    """A data directory with the embedded data set in it, built once for all tests."""
-    folder = tmp_path_factory.mktemp("data")
-    glyphs.build(folder)
-    return folder
+from tf_metalearn.episodes import ClassTable
 
 
 @pytest.fixture
