@@ -21,9 +21,10 @@ if _keras.backend.backend() != "tensorflow":
         "\nRemedy: set KERAS_BACKEND=tensorflow, or 'backend' in ~/.keras/keras.json."
     )
 
-from tf_metalearn import episodes, functional, problems, rules
+from tf_metalearn import backbones, episodes, functional, problems, rules
 from tf_metalearn.episodes import Augmentation, Episode, load_episodes
 from tf_metalearn.inner_loop import Unrolled, unroll
+from tf_metalearn.learners import FewShotLearner, PrototypicalNetwork
 from tf_metalearn.optimizers.comparison import Comparison, compare
 from tf_metalearn.optimizers.learned_optimizer import LearnedOptimizer
 from tf_metalearn.optimizers.report import print_table, report
@@ -39,11 +40,14 @@ __all__ = [
     "Comparison",
     "CoordinatewiseLSTM",
     "Episode",
+    "FewShotLearner",
     "GroupedRule",
     "LearnedOptimizer",
     "OptimizerTrainer",
+    "PrototypicalNetwork",
     "Unrolled",
     "UpdateRule",
+    "backbones",
     "compare",
     "episodes",
     "functional",

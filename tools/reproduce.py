@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from learner_experiments import learner_experiments, test_learner, train_learner
 
 
 @dataclass(frozen=True)
@@ -236,13 +237,25 @@ def update_docs(docs: Path, name: str, text: str, pictures: Sequence[Path]) -> N
 @click.option("--docs", type=click.Path(path_type=Path), help="Also write the results into this folder's results.md.")
 @click.option("--shipped", is_flag=True, help="Test the rule that ships with the package instead of training one.")
 def main(name: str, out: Path | None, seed: int, docs: Path | None, shipped: bool) -> None:
-    """Trains the rule of EXPERIMENT (digits, quadratic, mnist or cifar100) and compares it with tuned baselines."""
+    """Trains and tests what EXPERIMENT is about: a learned optimizer, against tuned ones (digits, quadratic, mnist,
+    cifar100), or a few-shot learner (omniglot_prototypical)."""
+    learners = learner_experiments()
+    if name in learners:
+        directory = out or Path("runs") / name
+        directory.mkdir(parents=True, exist_ok=True)
+        learner = train_learner(learners[name], directory, seed)
+        # Test episodes have a seed of their own.
+        text = test_learner(learner, learners[name], seed + 1)
+        learner.save(directory / f"{name}.keras")
+        if docs:
+            update_docs(docs, name, text + "\n", [])
+        return
     from tf_metalearn import load_rule, save_rule, set_cpu_threads
 
     set_cpu_threads()
     known = experiments()
     if name not in known:
-        raise click.UsageError(f"EXPERIMENT must be one of {', '.join(known)}. Received: {name!r}.")
+        raise click.UsageError(f"EXPERIMENT must be one of {', '.join([*known, *learners])}. Received: {name!r}.")
     experiment = known[name]
     directory = out or Path("runs") / name
     directory.mkdir(parents=True, exist_ok=True)

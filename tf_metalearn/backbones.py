@@ -1,0 +1,106 @@
+"""The networks of the few-shot papers."""
+
+import keras
+
+
+def conv4(
+    shape: tuple[int, int, int] = (28, 28, 1),
+    filters: int = 64,
+    outputs: int | None = None,
+    downsample: str = "stride",
+    normalization: str = "batch",
+    name: str = "conv4",
+) -> keras.Sequential:
+    """Builds the four-block convolutional network of the few-shot papers.
+
+    Each block is a 3 x 3 convolution, a normalisation and a ReLU, and halves the image. As an embedding it ends with
+    the flattened feature maps; as a classifier with logits.
+
+    Args:
+        shape: Of an image: (height, width, channels).
+        filters: Of each convolution; the papers have 64, and 32 on mini-ImageNet with gradient-based learners.
+        outputs: Logits; None for an embedding.
+        downsample: "stride" (in the convolution; MAML on Omniglot), "average" or "max" (2 x 2 pooling). Second
+            derivatives of Keras's max-pooling are inexact under XLA; the maximum here is one of slices, which is exact.
+        normalization: "batch", "layer", "group" (of eight channels), or "none".
+        name: Of the model.
+
+    Returns:
+        A `keras.Sequential`.
+
+    Raises:
+        ValueError: If a name is unknown.
+
+    >>> conv4(filters=32).output_shape, conv4((84, 84, 3), 32, outputs=5, downsample="max").output_shape
+    ((None, 128), (None, 5))
+
+    References: Vinyals et al. 2016, section 4.1.1, https://arxiv.org/abs/1606.04080; Finn et al. 2017, appendix,
+    https://arxiv.org/abs/1703.03400.
+    """
+    if downsample not in ("stride", "average", "max"):
+        raise ValueError(
+            "`downsample` must be one of 'stride', 'average', 'max'. Received: "
+            f"downsample={downsample!r}.\n'stride' is the fastest."
+        )
+    layers: list[keras.layers.Layer] = []
+    for _ in range(4):
+        # Halves are rounded up by strides and down by pooling, as in the papers.
+        strides = 2 if downsample == "stride" else 1
+        layers.append(keras.layers.Conv2D(filters, 3, strides, "same", use_bias=normalization == "none"))
+        layers += _normalization(normalization, filters)
+        layers.append(keras.layers.ReLU())
+        if downsample == "average":
+            layers.append(keras.layers.AveragePooling2D(2))
+        if downsample == "max":
+            layers.append(ExactMaxPooling2D())
+    layers.append(keras.layers.Flatten())
+    if outputs is not None:
+        layers.append(keras.layers.Dense(outputs))
+    return keras.Sequential([keras.Input(shape), *layers], name=name)
+
+
+def sinusoid_mlp(hidden: tuple[int, ...] = (40, 40)) -> keras.Sequential:
+    """Builds the network for regression on sine waves: ReLU layers between one input and one output.
+
+    Args:
+        hidden: Units of each layer.
+
+    >>> sinusoid_mlp().count_params()
+    1761
+
+    Reference: Finn et al. 2017, section 5.1. https://arxiv.org/abs/1703.03400
+    """
+    layers = [keras.layers.Dense(units, "relu") for units in hidden]
+    return keras.Sequential([keras.Input([1]), *layers, keras.layers.Dense(1)], name="sinusoid_mlp")
+
+
+@keras.saving.register_keras_serializable("tf_metalearn")
+class ExactMaxPooling2D(keras.layers.Layer):
+    """2 x 2 max-pooling with exact second derivatives, under XLA too; an odd last row or column is left out.
+
+    >>> ExactMaxPooling2D()(keras.ops.reshape(keras.ops.arange(9.0), [1, 3, 3, 1])).numpy().reshape(-1)
+    array([4.], dtype=float32)
+    """
+
+    def call(self, images):
+        height, width = images.shape[1] // 2 * 2, images.shape[2] // 2 * 2
+        corners = [images[:, row:height:2, column:width:2] for row in range(2) for column in range(2)]
+        return keras.ops.max(keras.ops.stack(corners), axis=0)
+
+    def compute_output_shape(self, shape):
+        return (shape[0], shape[1] // 2, shape[2] // 2, shape[3])
+
+
+def _normalization(kind: str, filters: int) -> list[keras.layers.Layer]:
+    if kind == "none":
+        return []
+    if kind == "batch":
+        return [keras.layers.BatchNormalization()]
+    if kind == "layer":
+        return [keras.layers.LayerNormalization(axis=[1, 2, 3])]
+    if kind == "group":
+        return [keras.layers.GroupNormalization(groups=max(1, filters // 8))]
+    raise ValueError(
+        "`normalization` must be one of 'batch', 'layer', 'group', 'none'. Received: "
+        f"normalization={kind!r}.\n'batch' is the papers'."
+    )
