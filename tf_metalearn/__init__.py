@@ -24,7 +24,7 @@ if _keras.backend.backend() != "tensorflow":
 from tf_metalearn import backbones, episodes, functional, problems, rules
 from tf_metalearn.episodes import Augmentation, Episode, load_episodes
 from tf_metalearn.inner_loop import Unrolled, unroll
-from tf_metalearn.learners import FewShotLearner, PrototypicalNetwork
+from tf_metalearn.learners import ANIL, MAML, FewShotLearner, MetaSGD, PrototypicalNetwork
 from tf_metalearn.optimizers.comparison import Comparison, compare
 from tf_metalearn.optimizers.learned_optimizer import LearnedOptimizer
 from tf_metalearn.optimizers.report import print_table, report
@@ -36,6 +36,8 @@ from tf_metalearn.threads import set_cpu_threads
 
 __version__ = "0.1.0"
 __all__ = [
+    "ANIL",
+    "MAML",
     "Augmentation",
     "Comparison",
     "CoordinatewiseLSTM",
@@ -43,6 +45,7 @@ __all__ = [
     "FewShotLearner",
     "GroupedRule",
     "LearnedOptimizer",
+    "MetaSGD",
     "OptimizerTrainer",
     "PrototypicalNetwork",
     "Unrolled",

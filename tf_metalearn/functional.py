@@ -257,3 +257,19 @@ class InitialValues:
                 initializer.seed = _GivenSeed(tf.random.experimental.stateless_fold_in(seed, index))
             values.append(initializer(tuple(variable.shape), dtype=variable.dtype))
         return join(values)
+
+
+def mean_loss(loss: keras.losses.Loss | Callable[..., tf.Tensor] | str) -> Callable[..., tf.Tensor]:
+    """Makes of a Keras loss, its name or a function what can be called with `(y, outputs)`.
+
+    Args:
+        loss: A name stands for the mean over the examples, as in `compile`; all else is taken as it is.
+
+    >>> float(mean_loss("mse")(tf.constant([[1.0], [3.0]]), tf.zeros([2, 1])))
+    5.0
+    """
+    function = keras.losses.get(loss)
+    if isinstance(loss, str) and not isinstance(function, keras.losses.Loss):
+        # Keras's functions of that name return one loss an example.
+        return lambda y, outputs: tf.reduce_mean(function(y, outputs))
+    return function

@@ -33,6 +33,7 @@ EXAMPLES = {
         ),
         lambda cls, **arguments: cls({".*": rules.GradientDescent(0.02, **arguments)}, **arguments),
     ],
+    "RatePerParameter": [lambda cls, **arguments: cls(COORDINATES, **arguments)],
     "Momentum": [
         lambda cls, **arguments: cls(0.02, **arguments),
         lambda cls, **arguments: cls(0.02, nesterov=True, **arguments),

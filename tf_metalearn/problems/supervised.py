@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_metalearn.functional import InitialValues, StatelessModel
+from tf_metalearn.functional import InitialValues, StatelessModel, mean_loss
 from tf_metalearn.problems.base import Problem, Task
 
 
@@ -70,7 +70,7 @@ class SupervisedProblem(Problem):
         self.batch_size = batch_size
         self.training = training
         self._x, self._y = tf.constant(x), tf.constant(y)
-        self._loss = _mean_loss(loss)
+        self._loss = mean_loss(loss)
         built = self._built(model())
         if built.compiled:
             # Its optimizer would be made anew for each task, which Keras refuses deep inside a graph.
@@ -119,11 +119,3 @@ class SupervisedProblem(Problem):
         if not model.built:
             model.build((None, *self._x.shape[1:]))
         return model
-
-
-def _mean_loss(loss):
-    function = keras.losses.get(loss)
-    if isinstance(loss, str) and not isinstance(function, keras.losses.Loss):
-        # Keras's functions of that name return one loss an example.
-        return lambda y, outputs: tf.reduce_mean(function(y, outputs))
-    return function

@@ -6,6 +6,7 @@ from tf_metalearn.rules.coordinatewise_lstm import CoordinatewiseLSTM, log_sign
 from tf_metalearn.rules.gradient_descent import GradientDescent
 from tf_metalearn.rules.grouped import GroupedRule
 from tf_metalearn.rules.momentum import Momentum
+from tf_metalearn.rules.rate_per_parameter import RatePerParameter
 from tf_metalearn.rules.rmsprop import RMSprop
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "GroupedRule",
     "Momentum",
     "RMSprop",
+    "RatePerParameter",
     "UpdateRule",
     "log_sign",
 ]

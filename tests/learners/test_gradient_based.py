@@ -1,0 +1,273 @@
+"""MAML, ANIL and Meta-SGD against hand-made episodes, closed forms and finite differences."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_metalearn as tfm
+
+ALGORITHMS = {"MAML": tfm.MAML, "ANIL": tfm.ANIL, "MetaSGD": tfm.MetaSGD}
+
+
+def linear(features=2, outputs=1, dtype="float64"):
+    return keras.Sequential(
+        [keras.Input([features], dtype=dtype), keras.layers.Dense(outputs, use_bias=False, dtype=dtype)]
+    )
+
+
+def two_layers(outputs=3, dtype="float64", **settings):
+    layers = [keras.layers.Dense(4, "tanh", dtype=dtype, **settings), keras.layers.Dense(outputs, dtype=dtype)]
+    return keras.Sequential([keras.Input([2], dtype=dtype), *layers])
+
+
+@pytest.fixture
+def regression():
+    """Three tasks of five support and four query points."""
+    random = np.random.default_rng(0)
+    parts = [random.normal(size=[3, *shape]) for shape in ([5, 2], [5, 1], [4, 2], [4, 1])]
+    return tfm.Episode(*map(tf.constant, parts[:3])), tf.constant(parts[3])
+
+
+@pytest.fixture
+def classification():
+    random = np.random.default_rng(1)
+    support_x, query_x = random.normal(size=[2, 6, 2]), random.normal(size=[2, 4, 2])
+    support_y, query_y = np.array([[0, 1, 2, 2, 1, 0], [2, 1, 0, 0, 1, 2]]), np.array([[0, 1, 2, 0], [1, 1, 0, 2]])
+    return tfm.Episode(*map(tf.constant, (support_x, support_y, query_x))), tf.constant(query_y)
+
+
+def meta_gradient(learner, episode, query_y, loss):
+    with tf.GradientTape() as tape:
+        value = loss(query_y, learner(episode, training=True))
+    return value, tape.gradient(value, [variable.value for variable in learner.trainable_variables])
+
+
+def mse(y, outputs):
+    return tf.reduce_mean((y - outputs) ** 2)
+
+
+def cross_entropy(y, logits):
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+
+
+def half_squares(y, outputs):
+    """Whose Hessian in a linear model is X'X."""
+    return 0.5 * tf.reduce_sum((y - outputs) ** 2)
+
+
+def test_a_one_parameter_episode_by_hand():
+    """y = w x from w = 1: support (1, 3) has loss (w - 3)^2 and gradient -4; a step of 0.25 goes to w = 2."""
+    model = linear(1, dtype="float32")
+    model.set_weights([np.ones([1, 1])])
+    learner = tfm.MAML(model, inner_learning_rate=0.25, inner_loss="mse")
+    episode = tfm.Episode(np.float32([[[1]]]), np.float32([[[3]]]), np.float32([[[10]]]))
+    np.testing.assert_allclose(learner(episode), [[[20.0]]])
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_meta_gradients_are_those_of_finite_differences(name, steps, classification):
+    """The closed path in float64: initial parameters and learned rates alike."""
+    episode, query_y = classification
+    # Keras's own losses compute in float32.
+    learner = ALGORITHMS[name](two_layers(), inner_steps=steps, inner_loss=cross_entropy, dtype="float64")
+    value = tf.function(lambda: cross_entropy(query_y, learner(episode, training=True)))
+    _, gradients = meta_gradient(learner, episode, query_y, cross_entropy)
+    assert len(gradients) == (5 if name == "MetaSGD" else 4)
+    for variable, gradient in zip(learner.trainable_variables, gradients, strict=True):
+        start, step = variable.numpy(), 1e-6
+        for place in list(np.ndindex(start.shape))[:6]:
+            values = []
+            for sign in (1, -1):
+                moved = start.copy()
+                moved[place] += sign * step
+                variable.assign(moved)
+                values.append(float(value()))
+            variable.assign(start)
+            assert gradient.numpy()[place] == pytest.approx((values[0] - values[1]) / (2 * step), rel=2e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_second_order_is_the_hessian_power_times_first_order(steps, regression):
+    """For squared loss and a linear model each inner step multiplies by I - alpha X'X (Finn et al. 2017, eq. 1)."""
+    episode, query_y = regression
+    episode, query_y = tfm.Episode(*(part[:1] for part in episode)), query_y[:1]
+    model, alpha = linear(), 0.05
+    gradients = []
+    for first_order in (False, True):
+        learner = tfm.MAML(model, steps, alpha, first_order=first_order, inner_loss=half_squares, dtype="float64")
+        gradients.append(meta_gradient(learner, episode, query_y, half_squares)[1][0].numpy())
+    x = episode.support_x[0].numpy()
+    jacobian = np.linalg.matrix_power(np.eye(2) - alpha * x.T @ x, steps)
+    np.testing.assert_allclose(gradients[0], jacobian @ gradients[1], rtol=1e-5, atol=1e-7)
+
+
+def test_first_order_equals_second_order_where_the_support_loss_is_linear(regression):
+    episode, query_y = regression
+
+    def linear_loss(y, outputs):
+        return tf.reduce_sum(y * outputs)
+
+    model, gradients = linear(), []
+    for first_order in (False, True):
+        learner = tfm.MAML(model, 3, 0.1, first_order=first_order, inner_loss=linear_loss, dtype="float64")
+        gradients.append(meta_gradient(learner, episode, query_y, mse)[1][0])
+    np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-10)
+
+
+def test_without_inner_steps_it_is_joint_training(regression):
+    episode, query_y = regression
+    model = two_layers(1)
+    learner = tfm.MAML(model, inner_steps=0, inner_loss="mse", dtype="float64")
+    value, gradients = meta_gradient(learner, episode, query_y, mse)
+    with tf.GradientTape() as tape:
+        joint = mse(query_y, tf.reshape(model(tf.reshape(episode.query_x, [-1, 2])), [3, 4, 1]))
+    assert float(value) == pytest.approx(float(joint))
+    for expected, gradient in zip(tape.gradient(joint, model.trainable_variables), gradients, strict=True):
+        np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_training_applies_the_gradient_of_the_mean_over_tasks(classification):
+    episode, query_y = classification
+    learner = tfm.MAML(two_layers(dtype="float32"), 2, 0.3)
+    episode = tfm.Episode(tf.cast(episode[0], tf.float32), episode[1], tf.cast(episode[2], tf.float32))
+    _, gradients = meta_gradient(learner, episode, query_y, cross_entropy)
+    expected = [v.numpy() - 0.7 * g.numpy() for v, g in zip(learner.trainable_variables, gradients, strict=True)]
+    learner.compile(keras.optimizers.SGD(0.7))
+    logs = learner.train_on_batch(episode, query_y, return_dict=True)
+    for variable, value in zip(learner.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(variable, value, rtol=1e-4, atol=1e-6)
+    assert set(logs) == {"loss", "accuracy", "accuracy_ci95"}
+
+
+def test_anil_moves_nothing_but_the_head(classification):
+    episode, _ = classification
+    learner = tfm.ANIL(two_layers(dtype="float32"), 3, 0.5)
+    x, y = tf.cast(episode.support_x[0], tf.float32), tf.cast(episode.support_y[0], tf.int32)
+    adapted = learner._adapt(x, y, 3, False)
+    before = tfm.functional.StatelessModel(learner.base_learner).parameters()
+    moved = (adapted.parameters != before).numpy()
+    # The first layer has 2 * 4 + 4 parameters.
+    assert not moved[:12].any()
+    assert moved[12:].all()
+
+
+def test_meta_sgd_with_equal_rates_is_maml(classification):
+    episode, _ = classification
+    episode = tfm.Episode(tf.cast(episode[0], tf.float32), episode[1], tf.cast(episode[2], tf.float32))
+    model = two_layers(dtype="float32")
+    maml, meta_sgd = tfm.MAML(model, 2, 0.3), tfm.MetaSGD(model, 2, (0.3, 0.3))
+    np.testing.assert_allclose(maml(episode), meta_sgd(episode), rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture
+def normalised():
+    """A base learner with batch normalisation, after some other data went through it."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(6), keras.layers.BatchNormalization(momentum=0.9), keras.layers.ReLU()]
+    model = keras.Sequential([keras.Input([2]), *layers, keras.layers.Dense(3)])
+    model(np.random.default_rng(5).normal(3, 2, [50, 2]).astype("float32"), training=True)
+    return model
+
+
+def test_query_predictions_do_not_depend_on_each_other_unless_transductive(normalised, classification):
+    episode, _ = classification
+    episode = tfm.Episode(tf.cast(episode[0], tf.float32), episode[1], tf.cast(episode[2], tf.float32))
+    for transductive in (False, True):
+        learner = tfm.MAML(normalised, 1, 0.1, transductive=transductive)
+        together = learner(episode)
+        alone = learner(episode._replace(query_x=episode.query_x[:, :2]))
+        assert np.allclose(together[:, :2], alone, atol=1e-5) is not transductive
+
+
+@pytest.mark.parametrize("transductive", [False, True])
+def test_queries_are_normalised_by_the_statistics_of_support_or_query_set(normalised, classification, transductive):
+    """With no inner step, by numpy: (x - mean) / sqrt(variance + 0.001) in the place of running averages."""
+    episode, _ = classification
+    episode = tfm.Episode(tf.cast(episode[0], tf.float32), episode[1], tf.cast(episode[2], tf.float32))
+    learner = tfm.MAML(normalised, 0, transductive=transductive)
+    kernel, bias, scale, shift, _, _, head, head_bias = (np.array(weight.numpy()) for weight in normalised.weights)
+    for task in range(2):
+        query, support = (np.asarray(part[task]) @ kernel + bias for part in (episode.query_x, episode.support_x))
+        source = query if transductive else support
+        hidden = (query - source.mean(0)) / np.sqrt(source.var(0) + 1e-3) * scale + shift
+        expected = np.maximum(hidden, 0) @ head + head_bias
+        np.testing.assert_allclose(learner(episode)[task], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_evaluation_and_adapting_change_no_variable(name, normalised, classification):
+    episode, query_y = classification
+    learner = ALGORITHMS[name](normalised)
+    learner.compile()
+    before = learner.get_weights()
+    learner.evaluate(tf.data.Dataset.from_tensors((episode, query_y)), verbose=0)
+    learner.adapt(episode.support_x[0], episode.support_y[0].numpy())
+    for expected, weight in zip(before, learner.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_xla_agrees_with_the_graph(name, classification):
+    episode, _ = classification
+    episode = tfm.Episode(tf.cast(episode[0], tf.float32), episode[1], tf.cast(episode[2], tf.float32))
+    learner = ALGORITHMS[name](two_layers(dtype="float32"), inner_steps=2)
+    compiled = tf.function(lambda: learner(episode, training=True), jit_compile=True)()
+    np.testing.assert_allclose(compiled, learner(episode, training=True), rtol=1e-4, atol=1e-5)
+
+
+def sinusoids(**arguments):
+    return tfm.load_episodes("sinusoids", **{"shots": 10, "queries": 10, "batch_size": 8, **arguments})
+
+
+@pytest.mark.parametrize("name", ["MAML", "MetaSGD"])
+def test_it_learns_to_fit_sine_waves(name, seed, tmp_path):
+    """A learned initialisation beats one that was not, after the same single step (Finn et al. 2017, section 5.1)."""
+    learner = ALGORITHMS[name](tfm.backbones.sinusoid_mlp(), inner_loss="mse")
+    learner.compile(keras.optimizers.Adam(3e-3), loss="mse")
+    test = sinusoids(seed=1, episodes=80)
+    before = learner.evaluate(test, verbose=0)
+    learner.fit(sinusoids(), steps_per_epoch=150, epochs=2, verbose=0)
+    after = learner.evaluate(test, verbose=0)
+    assert after < 0.75 * before
+    learner.save(tmp_path / "learner.keras")
+    again = keras.saving.load_model(tmp_path / "learner.keras")
+    assert again.evaluate(test, verbose=0) == pytest.approx(after, rel=1e-5)
+
+
+def test_adapting_gives_a_keras_model_of_any_labels(seed, tmp_path):
+    learner = tfm.MAML(two_layers(dtype="float32"), 30, 0.5, first_order=True)
+    x = np.random.default_rng(0).normal(size=[9, 2]).astype("float32")
+    labels = np.array(["cat", "dog", "dog"] * 3)
+    x[labels == "dog"] += 4
+    classifier = learner.adapt(x, labels)
+    assert classifier.classes == ["cat", "dog"]
+    said = [classifier.classes[place] for place in classifier.predict(x, verbose=0).argmax(axis=1)]
+    assert said == labels.tolist()
+    classifier.save(tmp_path / "classifier.keras")
+    again = keras.saving.load_model(tmp_path / "classifier.keras")
+    assert again.classes == ["cat", "dog"]
+    np.testing.assert_allclose(again.predict(x, verbose=0), classifier.predict(x, verbose=0), rtol=1e-6)
+
+
+def test_adapted_classifiers_predict_what_the_learner_predicts(normalised, classification):
+    episode, _ = classification
+    learner = tfm.MAML(normalised, 2, 0.1)
+    x, y, query = (np.asarray(part[0]) for part in episode)
+    order = list(dict.fromkeys(y.tolist()))
+    renamed = np.array([order.index(label) for label in y])
+    x, query = x.astype("float32"), query.astype("float32")
+    expected = tf.nn.softmax(learner(tfm.Episode(x[None], renamed[None], query[None])))
+    np.testing.assert_allclose(learner.adapt(x, y).predict(query, verbose=0), expected[0], rtol=1e-4, atol=1e-5)
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match=r"`base_learner` must be a built Keras model[\s\S]*Received"):
+        tfm.MAML(lambda x: x)
+    with pytest.raises(ValueError, match=r"`inner_steps` must be an integer >= 0\. Received: inner_steps=-1"):
+        tfm.MAML(two_layers(), inner_steps=-1)
+    with pytest.raises(ValueError, match=r"at most 3 classes[\s\S]*4 classes"):
+        tfm.MAML(two_layers(dtype="float32")).adapt(np.zeros([4, 2]), list("abcd"))
+    with pytest.raises(ValueError, match=r"a label for each example[\s\S]*4 examples, 2 labels"):
+        tfm.MAML(two_layers(dtype="float32")).adapt(np.zeros([4, 2]), list("ab"))
