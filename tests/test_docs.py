@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 SHORTER = [
     (r"\bepochs=\d+", "epochs=1"),
     (r"\bsteps_per_epoch=\d+", "steps_per_epoch=1"),
+    (r"\bepisodes=\d+", "episodes=16"),
     (r"\b(tfm\.compare\(.*?)(, runs=\d+)?\)\n", r"\1, steps=4, runs=2, tuning_runs=1)\n"),
     # Threads can be set only before TensorFlow starts.
     (r"^tfm\.set_cpu_threads\(\).*$", ""),
@@ -31,6 +32,7 @@ def blocks(page):
         ("README.md", 0, None, ["my_rule.keras", "comparison/curves.png"]),
         ("docs/learned_optimizers.md", 0, 2, ["my_rule.keras", "comparison/curves.png"]),
         ("docs/episodes.md", 0, None, ["episode.png"]),
+        ("docs/learners.md", 0, None, ["learner.keras"]),
     ],
 )
 def test_the_code_of_a_page_runs(page, first, last, made, glyph_directory, tmp_path, monkeypatch):
