@@ -6,6 +6,7 @@ errors out: the group prints them for people, with a traceback only if asked.
 
 import contextlib
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,10 @@ def compare(
 @click.option("--shots", default=1, show_default=True, type=click.IntRange(0), help="Support examples of a class.")
 @click.option("--queries", default=5, show_default=True, type=click.IntRange(1), help="Query examples of a class.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Decides the episode.")
+@click.option("--protocol", help="Of omniglot: vinyals, lake, small1 or small2.")
+@click.option("--within-groups", is_flag=True, help="All classes of the episode from one group, such as an alphabet.")
+@click.option("--image-size", type=click.IntRange(1), help="Pixels of both sides.")
+@click.option("--unreadable", type=click.Choice(["fail", "skip"]), default="fail", help="Damaged images of a folder.")
 def datasets(
     name: str | None,
     data_dir: Path | None,
@@ -144,6 +149,10 @@ def datasets(
     shots: int,
     queries: int,
     seed: int,
+    protocol: str | None,
+    within_groups: bool,
+    image_size: int | None,
+    unreadable: str,
 ) -> None:
     """List data sets, get one, or draw one of its episodes.
 
@@ -171,28 +180,40 @@ def datasets(
             raise click.UsageError(f"{name!r} cannot be downloaded: {known.summary}.")
         folder = episodes.prepared.download(known.dataset if known else name, data_dir)
         click.echo(f"{name} is in {folder}")
+    reading: dict[str, Any] = {
+        "data_dir": data_dir,
+        "protocol": protocol,
+        "image_size": image_size,
+        "unreadable": unreadable,
+    }
     if not draw:
-        table = episodes.load_classes(name, "all", data_dir=data_dir)
+        table = episodes.load_classes(name, "all", rotations=False, **reading)
         low, high = min(table.sizes), max(table.sizes)
         of_each = f"{low}" if low == high else f"{low} to {high}"
         click.echo(
             f"{name}: {len(table.names):,} classes, {of_each} examples of each, {len(table.examples):,} in all, "
             f"of shape {table.examples.shape[1:]}"
         )
+        if table.groups:
+            click.echo(
+                f"{len(set(table.groups))} groups: {textwrap.shorten(', '.join(sorted(set(table.groups))), 100)}"
+            )
+        if table.metadata is not None:
+            click.echo(f"metadata of {table.metadata.shape[1]} features")
+        click.echo(f"Classes: {textwrap.shorten(', '.join(table.names), 100)}")
         return
     from tf_metalearn.plotting import plot_episode
 
     stream = episodes.load_episodes(
-        name, split, ways, shots, queries, batch_size=1, seed=seed, data_dir=data_dir, episodes=1
+        name, split, ways, shots, queries, 1, seed, episodes=1, within_groups=within_groups, **reading
     )
     episode, query_y = next(iter(stream))
+    draw.parent.mkdir(parents=True, exist_ok=True)
     plot_episode(episode, query_y).savefig(draw)
     click.echo(f"Episode     {draw}")
 
 
 def _list_data_sets(data_dir: Path | None) -> None:
-    import textwrap
-
     from tf_metalearn.episodes import catalogue
     from tf_metalearn.episodes.prepared import data_directory
 
@@ -207,6 +228,8 @@ def _list_data_sets(data_dir: Path | None) -> None:
         else:
             click.echo(f"  not on this machine{f', {size} to download' if size else ''}")
         click.echo(f"  Licence: {entry.licence}\n  Source: {entry.homepage or 'unknown'}\n")
+    click.echo(click.style("sinusoids", bold=True))
+    click.echo("  regression tasks: sine waves of random amplitude and phase, made as they are drawn\n")
     click.echo("Get one by `tf-metalearn datasets NAME --download`. A folder of class folders works as well.")
 
 

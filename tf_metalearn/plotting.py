@@ -162,6 +162,12 @@ def plot_episode(episode: Any, query_y: Any = None, predictions: Any = None, tas
             "`episode` must hold images [tasks, examples, height, width, channels], or points [tasks, points, 1]. "
             f"Received: query_x of shape {np.shape(episode[2])}.\nShow features by their values instead."
         )
+    for argument, values in (("query_y", query_y), ("predictions", predictions)):
+        if values is not None and (values.ndim not in (1, 2) or len(values) != len(query_x)):
+            raise ValueError(
+                f"`{argument}` must have an entry for each of the {len(query_x)} queries of a task. Received: "
+                f"{len(values) if values.ndim else 1} entries for task {task}.\nPass them as [tasks, queries]."
+            )
     if predictions is not None and predictions.ndim == 2:
         predictions = predictions.argmax(axis=-1)
     ways = int(support_y.max()) + 1
@@ -232,7 +238,9 @@ def _draw_regression(
 ) -> None:
     order = np.argsort(query_x[:, 0])
     if query_y is not None:
-        axes.plot(query_x[order, 0], query_y[order, 0], color=INK, label="Query points", marker=".", linewidth=1)
+        # A line between few points would run where the curve does not.
+        line = {"linewidth": 1} if len(query_x) >= 40 else {"linestyle": "none"}
+        axes.plot(query_x[order, 0], query_y[order, 0], color=INK, label="Query points", marker=".", **line)
     if predictions is not None:
         points = np.reshape(predictions, [len(query_x), -1])[order, 0]
         axes.plot(query_x[order, 0], points, color=WRONG, label="Predictions", linestyle=(0, (5, 1.5)), linewidth=2)

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from tf_metalearn.episodes import ClassTable
+from tf_metalearn.episodes import ClassTable, cache
 from tf_metalearn.episodes.cache import cached, content_key, listing_key
 
 
@@ -70,7 +70,7 @@ FULL_DISK = """
 import resource, signal, sys, warnings
 from pathlib import Path
 import numpy as np
-from tf_metalearn.episodes import ClassTable
+from tf_metalearn.episodes import ClassTable, cache
 from tf_metalearn.episodes.cache import cached
 
 table = ClassTable.of(np.zeros([10_000, 8], np.uint8), np.repeat([0, 1], 5000))
@@ -92,6 +92,25 @@ def test_a_full_disk_leaves_the_old_cache_as_it_was_and_work_goes_on(table, tmp_
     assert done.returncode == 0, done.stderr
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["letters.npz"]
+
+
+def test_a_folder_of_somebody_elses_leaves_the_users_own_cache(table, tmp_path, monkeypatch):
+    def forbidden(path, key, table, write=cache._write):
+        if "shared" in path.parts:
+            raise PermissionError("not yours")
+        write(path, key, table)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    monkeypatch.setattr(cache, "_write", forbidden)
+    cached(tmp_path / "shared" / "letters.npz", "key", lambda: table)
+    same(cached(tmp_path / "shared" / "letters.npz", "key", never), table)
+    other = table.select(["b"])
+    assert cached(tmp_path / "shared" / "deep" / "letters.npz", "key", lambda: other) is other
+
+
+def test_others_may_read_a_cache(table, tmp_path):
+    cached(tmp_path / "letters.npz", "key", lambda: table)
+    assert (tmp_path / "letters.npz").stat().st_mode & 0o777 == 0o644
 
 
 def test_a_folder_that_cannot_be_written_only_costs_the_cache(table, tmp_path):

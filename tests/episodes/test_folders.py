@@ -24,14 +24,56 @@ def test_nested_folders_give_groups(image_folder):
     assert table.groups == ("greek", "greek", "latin")
 
 
-@pytest.mark.parametrize("validation", ["val", "validation"])
-def test_train_and_test_folders_are_splits(image_folder, validation):
-    for name in ("train/a", "train/b", f"{validation}/c", "test/d"):
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("train", "val", "test"),
+        ("train", "validation", "test"),
+        ("Train", "Valid", "TEST"),
+        ("training", "val", "testing"),
+    ],
+)
+def test_train_and_test_folders_are_splits(image_folder, train, validation, test):
+    for name in (f"{train}/a", f"{train}/b", f"{validation}/c", f"{test}/d"):
         root = image_folder(name, 2)
     assert load_classes(root, "train").names == ("a", "b")
     assert load_classes(root, "validation").names == ("c",)
     assert load_classes(root, "test").names == ("d",)
     assert load_classes(root, "train+test").names == ("a", "b", "d")
+
+
+def test_images_beside_splits_are_refused(image_folder, refused):
+    """Else the splits would become groups, and test classes would be trained on."""
+    image_folder("train/a", 2), image_folder("test/b", 2)
+    with refused("`source`", "['test', 'train']", "'extra/c'"):
+        load_classes(image_folder("extra/c", 2))
+
+
+def test_a_split_may_stand_alone(image_folder, refused):
+    image_folder("train/a", 2)
+    with refused("`split`", "split='test'", "Try split='train'"):
+        load_classes(image_folder("train/b", 2), "test")
+
+
+def test_a_class_called_train_is_no_split(image_folder):
+    image_folder("train", 2)
+    assert load_classes(image_folder("boat", 2), "all").names == ("boat", "train")
+
+
+def test_grey_among_coloured_images_become_rgb(image_folder):
+    image_folder("a", 2)
+    root = image_folder("b", 2, mode="RGB")
+    table = load_classes(root, "all")
+    assert table.examples.shape == (4, 6, 6, 3)
+    np.testing.assert_array_equal(table.examples[0, ..., 0], table.examples[0, ..., 2])
+    np.testing.assert_array_equal(table.examples[2], np.asarray(Image.open(root / "b" / "0.png")))
+
+
+def test_sixteen_bits_become_eight(tmp_path):
+    pixels = np.arange(0, 65536, 4096, dtype=np.uint16).reshape(4, 4)
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    Image.fromarray(pixels).save(tmp_path / "images" / "a" / "0.png")
+    np.testing.assert_array_equal(load_classes(tmp_path / "images", "all").examples[0, ..., 0], pixels // 257)
 
 
 def test_folders_without_splits_are_dealt_out_without_overlap(image_folder):
@@ -47,9 +89,11 @@ def test_splits_that_share_a_class_are_refused(image_folder, refused):
     root = image_folder("test/cat", 2)
     with refused("`splits` must not overlap", "'cat'", "'train'", "'test'"):
         load_classes(root)
-    lists = {"train": ["train/cat"], "test": ["train/cat"]}
-    with refused("`splits` must not overlap"):
-        load_classes(image_folder("other/dog", 1), splits=lists)
+
+
+def test_lists_that_share_a_class_are_refused(image_folder, refused):
+    with refused("`splits` must not overlap", "'dog'"):
+        load_classes(image_folder("dog", 1), splits={"train": ["dog"], "test": ["dog"]})
 
 
 def test_the_users_lists_decide_splits(image_folder, refused):

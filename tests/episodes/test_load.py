@@ -102,7 +102,11 @@ def test_metadata_makes_zero_shot_episodes(arrays, refused):
         assert episode.support_x.shape == (4, 3, 2)
         np.testing.assert_array_equal(episode.support_x[..., 0], -episode.support_x[..., 1])
     with refused("`metadata`", "'5'", "1 classes without"):
-        load(arrays, shots=0, metadata={str(label): [label] for label in range(5)})
+        load(arrays, shots=0, metadata={label: [label] for label in range(5)})
+    with refused("`metadata`", "Received: a ndarray"):
+        load(arrays, shots=0, metadata=np.zeros([6, 2]))
+    with refused("`metadata`", "equally many"):
+        load(arrays, shots=0, metadata={label: [1.0] * (1 + label % 2) for label in range(6)})
     with refused("`shots`", "no metadata"):
         load(arrays, shots=0)
 
@@ -139,13 +143,64 @@ def test_sinusoids_have_one_number_of_shots(refused):
         ({"seed": 1.5}, "seed=1.5"),
         ({"start": -4}, "start=-4"),
         ({"episodes": 0}, "episodes=0"),
-        ({"image_size": "large"}, "image_size='large'"),
         ({"protocol": "lake"}, "protocol='lake'"),
     ],
 )
 def test_what_no_episode_can_be_made_of_is_refused(arrays, refused, arguments, received):
     with refused(f"`{next(iter(arguments))}`", received):
         load(arrays, **arguments)
+
+
+def test_metadata_is_needed_for_the_classes_of_the_split_alone(arrays):
+    lists = {"train": [0, 1, 2], "test": [4, 5]}
+    table = load_classes(arrays, "train", splits=lists, metadata={label: [label] for label in range(3)})
+    np.testing.assert_array_equal(table.metadata, [[0], [1], [2]])
+
+
+def test_arguments_that_would_mean_nothing_are_refused(arrays, refused):
+    table = ClassTable.of(*arrays)
+    for argument, value in {"split": "test", "image_size": 8, "metadata": {}, "splits": {}, "rotations": True}.items():
+        with refused(f"`{argument}`", "ClassTable"):
+            load_episodes(table, **{argument: value})
+    for argument, value in {"within_groups": True, "augmentation": Augmentation(), "image_size": 8}.items():
+        with refused(f"`{argument}`", "sinusoids"):
+            load_episodes("sinusoids", **{argument: value})
+    with refused("`image_size`", "arrays"):
+        load(arrays, image_size=8)
+    with refused("`augmentation`", "'flip'"):
+        load(arrays, augmentation="flip")
+
+
+@pytest.mark.parametrize("source", [None, 5, np.zeros([3, 2]), {"x": 1}])
+def test_what_is_no_source_is_refused(source, refused):
+    with refused("`source`", "a pair of arrays", f"a {type(source).__name__}"):
+        load_episodes(source)
+
+
+def test_misspelt_names_are_guessed(tmp_path, refused, arrays):
+    with refused("`source`", "Did you mean 'omniglot'?"):
+        load_episodes("Omniglot", data_dir=tmp_path)
+    with refused("`source`", "Received: 'cifar_fs'"):
+        load_episodes("cifar_fs", data_dir=tmp_path)
+    with refused("`split`", "Try split='validation'"):
+        load_episodes(arrays, "val")
+    with refused("`splits` must map"):
+        load_episodes(arrays, splits={"train": "abc"})
+
+
+def test_numpys_numbers_are_numbers(arrays):
+    equal(flat(load(arrays, seed=np.int64(3))), flat(load(arrays, seed=3)))
+
+
+def test_labels_may_be_bytes():
+    assert ClassTable.of(np.zeros([2, 1]), np.array([b"ant", b"bee"])).names == ("ant", "bee")
+
+
+def test_splits_of_sinusoids_share_no_task(refused):
+    tasks = {s: flat(load_episodes("sinusoids", s, shots=2, queries=2, episodes=50)) for s in ("train", "test")}
+    assert not {task[0].tobytes() for task in tasks["train"]} & {task[0].tobytes() for task in tasks["test"]}
+    with refused("`split`", "split='all'"):
+        load_episodes("sinusoids", "all")
 
 
 def test_arrays_must_be_a_pair(arrays, refused):
@@ -155,7 +210,8 @@ def test_arrays_must_be_a_pair(arrays, refused):
 
 def test_a_table_can_be_shared_by_several_streams(arrays):
     table = ClassTable.of(*arrays)
-    equal(flat(load(table)), flat(load(arrays)))
+    stream = load_episodes(table, ways=3, queries=2, batch_size=4, episodes=24)
+    equal(flat(stream), flat(load(arrays)))
 
 
 @pytest.mark.slow

@@ -154,6 +154,10 @@ def test_an_unknown_protocol_and_a_missing_data_set_tell_what_to_do(tmp_path, re
         load_classes("omniglot", protocol="brenden", data_dir=tmp_path)
     with refused("`source`", str(tmp_path), "tf-metalearn datasets omniglot --download", "TFDS_DATA_DIR"):
         load_episodes("omniglot", data_dir=tmp_path)
+    with refused("`image_size`", "image_size='large'"):
+        load_classes("omniglot", image_size="large", data_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"`name` must be a tensorflow_datasets builder. Received: 'omniglott'"):
+        prepared.download("omniglott", tmp_path)
 
 
 def test_a_split_that_a_protocol_has_not_is_refused(omniglot, refused):

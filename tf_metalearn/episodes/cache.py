@@ -23,8 +23,9 @@ def cached(path: Path, key: str, build: Callable[[], ClassTable]) -> ClassTable:
     """Returns what `build` returns, from a file if it is there, whole and not stale.
 
     The file is an uncompressed `.npz`, whose parts have checksums. It is written under a temporary name and renamed, so
-    that a full disk or an interruption leaves an older file as it was. Where it cannot be written, a warning says so
-    and work goes on without it.
+    that a full disk or an interruption leaves an older file as it was. Where the folder is not the user's to write to,
+    it goes to the user's own cache, `~/.cache/tf_metalearn`; where it cannot be written at all, a warning says so and
+    work goes on without it.
 
     Args:
         path: Of the file.
@@ -36,11 +37,15 @@ def cached(path: Path, key: str, build: Callable[[], ClassTable]) -> ClassTable:
     ...     cached(Path(folder) / "a.npz", "1", lambda: None).names
     ('0', '1')
     """
-    table = _read(path, key)
+    own = _own_folder() / f"{hashlib.sha256(bytes(path.absolute())).hexdigest()[:16]}-{path.name}"
+    table = _read(path, key) or _read(own, key)
     if table is None:
         table = build()
         try:
-            _write(path, key, table)
+            try:
+                _write(path, key, table)
+            except PermissionError:
+                _write(own, key, table)
         except OSError as error:
             warnings.warn(
                 f"'{path}' cannot be written ({error.strerror or error}): {table.title} is decoded anew the next time. "
@@ -77,6 +82,10 @@ def listing_key(files: Iterable[Path], root: Path, *settings: object) -> str:
     return digest.hexdigest()
 
 
+def _own_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tf_metalearn"
+
+
 def _read(path: Path, key: str) -> ClassTable | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -110,6 +119,8 @@ def _write(path: Path, key: str, table: ClassTable) -> None:
                 metadata=np.zeros(0) if table.metadata is None else table.metadata,
                 title=table.title,
             )
+        # Others read the data set too.
+        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -74,6 +74,8 @@ class ClassTable:
         ('5', '7')
         """
         examples, labels = np.asarray(examples), np.asarray(labels)
+        if labels.size and isinstance(labels.reshape(-1)[0], bytes):
+            labels = np.array([label.decode() for label in labels.reshape(-1)]).reshape(labels.shape)
         if labels.ndim != 1 or len(labels) != len(examples) or not len(labels):
             raise ValueError(
                 f"`labels` must be a vector with a label for each of the {len(examples)} examples. "

@@ -8,8 +8,16 @@ from tf_metalearn.episodes.cache import FOLDER, cached, listing_key
 from tf_metalearn.episodes.class_table import ClassTable
 from tf_metalearn.episodes.splits import Splits, check
 
-#: Folders that are splits rather than groups, when "train" is among them.
-SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+#: Folders that are splits rather than classes or groups, whatever their case.
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+    "testing": "test",
+}
 
 
 def read(
@@ -18,7 +26,7 @@ def read(
     """Reads a folder of class folders, at any depth: `root/class/image` or `root/group/class/image`.
 
     A class is a folder with images in it, called by its path below the root; the folder that it lies in is its group.
-    Folders `train`, `validation` (or `val`) and `test` directly in the root are splits.
+    Folders `train`, `validation` and `test` directly in the root, with class folders in them, are splits.
 
     Args:
         root: The folder.
@@ -45,26 +53,31 @@ def read(
             f"`source` must be a folder of class folders. Received: '{root}', which has {loose}.\n"
             "Put the images of each class into a folder of its own: root/class/image.png."
         )
-    found = {name for name in SPLIT_NAMES if (root / name).is_dir()}
-    split_of: dict[str, str] = {}
-    if "train" in found and len(found) > 1 and all(parent.split("/")[0] in found for parent in parents):
-        splits: dict[str, list[str]] = {}
-        for parent in dict.fromkeys(parents):
-            top, _, name = parent.partition("/")
-            if not name:
-                raise ValueError(
-                    f"`source` must have class folders in each split. Received: '{root / top}', which has images "
-                    "without a class.\nPut the images of each class into a folder of its own."
-                )
-            splits.setdefault(SPLIT_NAMES[top], []).append(name)
-            split_of[parent] = name
-    else:
-        splits = {}
+    splits, split_of = _splits(root, list(dict.fromkeys(parents)))
     # Before the images are read, which may take a while.
     check(splits, root.name)
     names = [split_of.get(parent, parent) for parent in parents]
     table = read_files(root, files, names, to_array, settings, unreadable)
     return table, splits or None
+
+
+def _splits(root: Path, classes: list[str]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """The splits that folders make, and each class's name in its split; both empty where folders make none."""
+    tops = {name: name.split("/")[0] for name in classes}
+    # A class may itself be called "train": as a split it has class folders in it.
+    marked = {top for name, top in tops.items() if top.lower() in SPLIT_NAMES and name != top}
+    if not marked:
+        return {}, {}
+    if stray := sorted({name for name, top in tops.items() if top not in marked or name == top}):
+        raise ValueError(
+            f"`source` must have all class folders in its splits. Received: '{root}' with splits {sorted(marked)}, "
+            f"and images beside them in {stray[0]!r}.\n"
+            "Move such folders elsewhere, or pass one of the splits as the source."
+        )
+    splits: dict[str, list[str]] = {}
+    for name, top in tops.items():
+        splits.setdefault(SPLIT_NAMES[top.lower()], []).append(name.removeprefix(f"{top}/"))
+    return splits, {name: name.removeprefix(f"{top}/") for name, top in tops.items()}
 
 
 def read_files(

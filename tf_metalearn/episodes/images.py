@@ -26,7 +26,7 @@ def finish(image_size: int | tuple[int, int] | None = None, mode: str | None = N
 
     Args:
         image_size: Of both sides or (height, width), in pixels; None leaves images as large as they are.
-        mode: "L" for one channel, "RGB" for three; None for one where the image is grey, else three.
+        mode: "L" for one channel, "RGB" for three; None for one where all images are grey, else three.
         invert: Whether black becomes 255, as ink is to be 1.
 
     Returns:
@@ -36,7 +36,10 @@ def finish(image_size: int | tuple[int, int] | None = None, mode: str | None = N
     size = None if image_size is None else (image_size, image_size) if isinstance(image_size, int) else image_size
 
     def array(image: Image.Image) -> np.ndarray:
-        wanted = mode or ("L" if image.mode in ("1", "L", "I;16", "LA") else "RGB")
+        if image.mode.startswith("I"):
+            # Pillow would clip 16 bits to white.
+            image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+        wanted = mode or ("L" if image.mode in ("1", "L", "LA") else "RGB")
         image = image.convert(wanted)
         if size is not None and image.size != (size[1], size[0]):
             image = image.resize((size[1], size[0]), Image.Resampling.LANCZOS)
@@ -93,6 +96,8 @@ def decode(
     arrays: list[Any] = [results[number] for number in kept]
     if not arrays:
         raise ValueError("Images must be readable. Received: none that is.\nGive other images.")
+    if len({array.shape[-1] for array in arrays}) > 1:
+        arrays = [array if array.shape[-1] == 3 else np.repeat(array, 3, axis=-1) for array in arrays]
     shapes = collections.Counter(array.shape for array in arrays)
     if len(shapes) > 1:
         odd = next(number for number, array in zip(kept, arrays, strict=True) if array.shape != arrays[0].shape)

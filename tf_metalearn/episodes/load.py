@@ -19,7 +19,7 @@ SINUSOIDS = "sinusoids"
 
 def load_episodes(
     source: Any,
-    split: str = "train",
+    split: str | None = None,
     ways: Count = 5,
     shots: Count = 1,
     queries: int = 15,
@@ -42,13 +42,13 @@ def load_episodes(
 
     Episode i is a pure function of the data, the split, the seed and i: the same on every machine, for every batch
     size. Classes in an episode are distinct, support and query sets disjoint, and all in random order. Ways and shots
-    that are ranges are drawn once for each batch, so that shapes are the same within it; they then depend on the batch
-    size, too.
+    that are ranges are drawn once for each batch, so that shapes are the same within it, and a batch within groups has
+    no more ways than the smallest of its groups has classes; these numbers then depend on the batch size, too.
 
     Args:
         source: "omniglot", "cifar_fs", "mini_imagenet", "glyphs"; another tensorflow_datasets name; the path of a
             folder of class folders; arrays `(x, y)`; a `ClassTable`; or "sinusoids", the regression tasks.
-        split: "train", "validation" or "test", several joined by "+", or "all".
+        split: "train" (the default), "validation" or "test", several joined by "+", or "all".
         ways: Classes in an episode, or a range `(least, greatest)`. Regression tasks have none.
         shots: Support examples of a class, or a range. 0 puts the classes' metadata in their place (zero-shot).
         queries: Query examples of a class.
@@ -86,22 +86,22 @@ def load_episodes(
     """
     _check(batch_size=(batch_size, 1), seed=(seed, 0), start=(start, 0), episodes=(episodes, 1))
     sampler: EpisodeSampler | SinusoidSampler
+    options = {
+        "protocol": protocol,
+        "rotations": rotations,
+        "image_size": image_size,
+        "splits": splits,
+        "metadata": metadata,
+    }
     if isinstance(source, str) and source == SINUSOIDS:
-        sampler = SinusoidSampler(shots, queries, seed)
+        _refuse("sinusoids", within_groups=within_groups or None, augmentation=augmentation, **options)
+        sampler = SinusoidSampler(shots, queries, seed, split or "train")
     else:
         table = source
-        if not isinstance(source, ClassTable):
-            table = load_classes(
-                source,
-                split,
-                data_dir=data_dir,
-                protocol=protocol,
-                rotations=rotations,
-                image_size=image_size,
-                splits=splits,
-                metadata=metadata,
-                unreadable=unreadable,
-            )
+        if isinstance(source, ClassTable):
+            _refuse("a ClassTable, which has its classes already", split=split, **options)
+        else:
+            table = load_classes(source, split or "train", data_dir=data_dir, unreadable=unreadable, **options)
         sampler = EpisodeSampler(table, ways, shots, queries, seed, within_groups, augmentation)
     if not sampler.static and start % batch_size:
         raise ValueError(
@@ -116,6 +116,16 @@ def load_episodes(
         return sampler(indices, indices[0] // batch_size)
 
     return indices.map(draw, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+
+def _refuse(what: str, **arguments: Any) -> None:
+    """Refuses arguments that would mean nothing."""
+    for argument, value in arguments.items():
+        if value is not None:
+            raise ValueError(
+                f"`{argument}` must be left out for {what}. Received: {argument}={value!r:.80}.\n"
+                "Pass it to `load_classes`, or leave it out."
+            )
 
 
 def _check(**arguments: tuple[Any, int]) -> None:

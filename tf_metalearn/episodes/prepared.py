@@ -1,5 +1,6 @@
 """Data sets that tensorflow_datasets has prepared on this machine."""
 
+import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -40,18 +41,29 @@ def find(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | No
     return max(folders, key=lambda folder: tuple(map(int, folder.name.split("."))), default=None)
 
 
-def require(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
+def require(
+    name: str, data_dir: str | os.PathLike[str] | None = None, known_as: str | None = None, others: Sequence[str] = ()
+) -> Path:
     """Like `find`, but refuses a data set that is not there.
+
+    Args:
+        name: See `find`.
+        data_dir: See `data_directory`.
+        known_as: What the user calls it, if not by this name.
+        others: Names that the user may have meant.
 
     Raises:
         ValueError: With what to run.
     """
     folder = find(name, data_dir)
     if folder is None:
+        asked = known_as or name
+        meant = difflib.get_close_matches(asked, [other for other in others if other != asked], 1)
         raise ValueError(
-            f"`source` must be a data set that is on this machine. Received: {name!r}, which is not in "
-            f"'{data_directory(data_dir)}'.\nRun `tf-metalearn datasets {name} --download` to get it, or let "
-            "TFDS_DATA_DIR (or data_dir) say where it is."
+            f"`source` must be a data set on this machine, or a folder. Received: {asked!r}, which is not in "
+            f"'{data_directory(data_dir)}'.\n{f'Did you mean {meant[0]!r}? ' if meant else ''}"
+            f"Run `tf-metalearn datasets {asked} --download` to get it, or let TFDS_DATA_DIR (or data_dir) say where "
+            "it is. Write a folder as a path, such as './images'."
         )
     return folder
 
@@ -66,7 +78,15 @@ def download(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
     if folder is None:
         import tensorflow_datasets as tfds
 
-        tfds.builder(name, data_dir=str(data_directory(data_dir))).download_and_prepare()
+        try:
+            builder = tfds.builder(name, data_dir=str(data_directory(data_dir)))
+        except tfds.core.DatasetNotFoundError as error:
+            # Whose text lists a thousand names.
+            raise ValueError(
+                f"`name` must be a tensorflow_datasets builder. Received: {name!r}, which is none.\n"
+                "https://www.tensorflow.org/datasets/catalog lists them; `tf-metalearn datasets` lists ours."
+            ) from error
+        builder.download_and_prepare()
         folder = require(name, data_dir)
     return folder
 
@@ -79,6 +99,8 @@ def read(
     splits: Sequence[str] | None = None,
     naming: Naming | None = None,
     extras: Sequence[str] = (),
+    known_as: str | None = None,
+    others: Sequence[str] = (),
 ) -> ClassTable:
     """Reads a prepared classification data set as one table of all its classes.
 
@@ -93,11 +115,13 @@ def read(
         splits: Of tensorflow_datasets; all when None.
         naming: Names classes and groups; the label's name, without groups, when None.
         extras: Features that `naming` needs, or "metadata".
+        known_as: See `require`.
+        others: See `require`.
 
     Raises:
         ValueError: If the data set is not there, or has no images with labels.
     """
-    folder, root = require(name, data_dir), data_directory(data_dir)
+    folder, root = require(name, data_dir, known_as, others), data_directory(data_dir)
     path = root / FOLDER / f"{'-'.join([*folder.relative_to(root).parts, *map(str, settings)])}.npz"
     files = [file for file in folder.iterdir() if file.is_file()]
     return cached(path, content_key(files, *settings), lambda: _decode(folder, to_array, splits, naming, extras))

@@ -24,6 +24,8 @@ class Purpose(enum.IntEnum):
     QUERY_ORDER = 5
     AUGMENTATION = 6
     TASK = 7
+    VALIDATION_TASK = 8
+    TEST_TASK = 9
 
 
 def bits(seed: int, purpose: Purpose, indices: Any, count: Any) -> tf.Tensor:

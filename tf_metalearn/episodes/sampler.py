@@ -52,7 +52,7 @@ class EpisodeSampler:
     ):
         self.ways, self.shots = count_range("ways", ways, 1), count_range("shots", shots, 0)
         self.queries = count_range("queries", queries, 1)[0]
-        self.seed, self.augmentation, self.within_groups = seed, augmentation, within_groups
+        self.seed, self.augmentation, self.within_groups = int(seed), augmentation, within_groups
         self._check(table, shots)
         members = self._members_by_group(table)
         self.clipped = min(map(len, members)) < self.ways[1]
@@ -149,6 +149,13 @@ class EpisodeSampler:
         return list(members.values())
 
     def _check(self, table: ClassTable, shots: Count) -> None:
+        if self.augmentation is not None and (
+            not isinstance(self.augmentation, Augmentation) or table.examples.ndim != 4
+        ):
+            raise ValueError(
+                f"`augmentation` must be an Augmentation, of images. Received: {self.augmentation!r} for {table.title} "
+                f"with examples of shape {table.examples.shape[1:]}.\nTry tf_metalearn.Augmentation(shift=2), or None."
+            )
         if self.within_groups and not table.groups:
             raise ValueError(
                 f"`within_groups` must be False for {table.title}, whose classes have no groups. Received: True.\n"

@@ -9,6 +9,9 @@ from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.episodes.randomness import Purpose, uniform
 from tf_metalearn.episodes.sampler import Count, count_range
 
+#: Each split's random numbers.
+TASKS = {"train": Purpose.TASK, "validation": Purpose.VALIDATION_TASK, "test": Purpose.TEST_TASK}
+
 
 class SinusoidSampler:
     """Draws the sine wave of an index, and points on it: amplitude in [0.1, 5], phase in [0, pi], inputs in [-5, 5].
@@ -17,6 +20,7 @@ class SinusoidSampler:
         shots: Support points.
         queries: Query points.
         seed: Decides all tasks.
+        split: "train", "validation" or "test", which have no task in common.
 
     >>> episode, query_y = SinusoidSampler(shots=10, queries=5)([0, 1])
     >>> episode.support_x.shape, episode.support_y.shape, query_y.shape
@@ -27,18 +31,23 @@ class SinusoidSampler:
 
     static = True
 
-    def __init__(self, shots: Count = 10, queries: int = 10, seed: int = 0):
+    def __init__(self, shots: Count = 10, queries: int = 10, seed: int = 0, split: str = "train"):
         low, self.shots = count_range("shots", shots, 1)
         if low != self.shots:
             raise ValueError(
                 f"`shots` must be an integer for sinusoids. Received: shots={shots!r}.\nTry shots={self.shots}."
             )
-        self.queries, self.seed = count_range("queries", queries, 1)[0], seed
+        self.queries, self.seed = count_range("queries", queries, 1)[0], int(seed)
+        if split not in TASKS:
+            raise ValueError(
+                f"`split` must be one of {', '.join(TASKS)}. Received: split={split!r} for sinusoids.\nTry 'train'."
+            )
+        self.purpose = TASKS[split]
 
     def __call__(self, indices: Any, batch: Any = 0) -> tuple[Episode, tf.Tensor]:
         """Draws tasks; see `EpisodeSampler`."""
         random = uniform(
-            self.seed, Purpose.TASK, tf.convert_to_tensor(indices, tf.int64), 2 + self.shots + self.queries
+            self.seed, self.purpose, tf.convert_to_tensor(indices, tf.int64), 2 + self.shots + self.queries
         )
         # In double precision, and rounded at the end: TensorFlow's sines differ in the last bit between batch sizes.
         amplitude, phase, x = tf.split(tf.cast(random, tf.float64), [1, 1, self.shots + self.queries], axis=1)

@@ -69,7 +69,7 @@ def _omniglot(data_dir, image_size):
 
 
 def _cifar_fs(data_dir, image_size):
-    return prepared.read("cifar100", data_dir, images.finish(image_size, "RGB"), [image_size])
+    return prepared.read("cifar100", data_dir, images.finish(image_size, "RGB"), [image_size], known_as="cifar_fs")
 
 
 def _glyphs(data_dir, image_size):
@@ -79,7 +79,14 @@ def _glyphs(data_dir, image_size):
     if prepared.find("glyphs", data_dir) is None:
         from tf_metalearn.episodes import glyphs
 
-        glyphs.build(prepared.data_directory(data_dir))
+        root = prepared.data_directory(data_dir)
+        try:
+            glyphs.build(root)
+        except OSError as error:
+            raise ValueError(
+                f"`data_dir` must be a folder that glyphs can be built in. Received: '{root}' ({error}).\n"
+                "Let data_dir or TFDS_DATA_DIR name a folder of yours."
+            ) from error
     to_array = images.finish(image_size, "L")
     return prepared.read("glyphs", data_dir, to_array, [image_size], naming=naming, extras=["metadata"])
 
@@ -180,11 +187,12 @@ def load_classes(
         protocol: For omniglot: "vinyals" (1,028 + 172 + 423 characters; the papers train on "train+validation"),
             "lake" (30 background alphabets to train, 20 to test), "small1" or "small2" (five of them to train).
         rotations: Whether images turned by 90, 180 and 270 degrees are classes of their own; as the protocol says when
-            None (omniglot's "vinyals": yes).
-        image_size: Pixels of both sides, or (height, width); the source's own when None.
+            None (omniglot's "vinyals": yes, unless there is metadata).
+        image_size: Pixels of both sides, or (height, width), whatever the image's proportions; the source's own when
+            None.
         splits: Class names by split, instead of the source's. Without published splits, classes are dealt out 64 / 16 /
             20 % in an order that only depends on their names.
-        metadata: Each class name's features, for zero-shot episodes.
+        metadata: The features of each class of the split by name, for zero-shot episodes.
         unreadable: For folders: "fail", or "skip" images that cannot be read, with a warning that counts them.
 
     Returns:
@@ -201,16 +209,33 @@ def load_classes(
     table, found, turned = _read(source, data_dir, protocol, image_size, unreadable)
     splits = splits or found or by_hash(table.names)
     check(splits, table.title)
-    if metadata:
-        if missing := sorted(set(table.names) - set(metadata)):
-            raise ValueError(
-                f"`metadata` must have features for each class. Received: none for {missing[0]!r} "
-                f"({len(missing)} classes without).\nAdd them, or leave these classes out of the arrays."
-            )
-        table = dataclasses.replace(table, metadata=np.asarray([metadata[name] for name in table.names], "float32"))
-    names = choose(splits, split, table.title)
+    names = choose({part: [str(name) for name in of_part] for part, of_part in splits.items()}, split, table.title)
     chosen = table.select(names, f"{table.title!r} split {split!r}")
+    if metadata is not None:
+        chosen = _with_metadata(chosen, metadata)
+        # A description does not say which way up a character is.
+        turned = False
     return chosen.with_turns() if (turned if rotations is None else rotations) else chosen
+
+
+def _with_metadata(table: ClassTable, metadata: Mapping[Any, Any]) -> ClassTable:
+    if not isinstance(metadata, Mapping):
+        raise ValueError(
+            f"`metadata` must map each class name to its features. Received: a {type(metadata).__name__}.\n"
+            "Try {'zebra': [1.0, 0.0], 'whale': [0.0, 1.0]}."
+        )
+    features = {str(name): values for name, values in metadata.items()}
+    if missing := sorted(set(table.names) - set(features)):
+        raise ValueError(
+            f"`metadata` must have features for each class. Received: none for {missing[0]!r} of {table.title} "
+            f"({len(missing)} classes without).\nAdd them, or leave these classes out by `splits`."
+        )
+    if len({np.shape(features[name]) for name in table.names}) > 1:
+        raise ValueError(
+            "`metadata` must have equally many features for all classes. Received: "
+            f"{sorted({np.shape(features[name]) for name in table.names})}.\nFill up what is missing."
+        )
+    return dataclasses.replace(table, metadata=np.asarray([features[name] for name in table.names], "float32"))
 
 
 def _read(
@@ -218,7 +243,8 @@ def _read(
 ) -> tuple[ClassTable, Splits | None, bool]:
     """All classes of a source, the splits that it comes with, and whether its images are turned."""
     if image_size is not None:
-        sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        sides: Any = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
+        image_size = sides[0] if len(set(sides)) == 1 else sides
         if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
             raise ValueError(
                 f"`image_size` must be pixels, or (height, width). Received: image_size={image_size!r}.\nTry 84."
@@ -245,11 +271,22 @@ def _read(
                 f"`source` must be a pair of arrays (x, y). Received: {len(source)} of them.\n"
                 "Pass metadata by `metadata=`."
             )
+        if image_size is not None:
+            raise ValueError(
+                f"`image_size` must be None for arrays. Received: image_size={image_size!r}.\n"
+                "Resize them before, for example by `tf.image.resize`."
+            )
         x, y = source
         return ClassTable.of(x, y, title="arrays"), None, False
+    if not isinstance(source, str | os.PathLike):
+        raise ValueError(
+            "`source` must be a name, a path, or a pair of arrays (x, y). "
+            f"Received: a {type(source).__name__}.\n`tf-metalearn datasets` lists the names."
+        )
     to_array, settings = images.finish(image_size), (image_size or "original",)
     if isinstance(source, str) and (prepared.find(source, data_dir) or not _is_path(source)):
-        return prepared.read(source, data_dir, to_array, settings), None, False
+        others = [*SOURCES, "sinusoids"]
+        return prepared.read(source, data_dir, to_array, settings, others=others), None, False
     return *folders.read(Path(source).expanduser(), to_array, settings, unreadable), False
 
 

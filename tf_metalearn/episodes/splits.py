@@ -1,5 +1,6 @@
 """Which classes are for training, validation and test."""
 
+import difflib
 import functools
 import hashlib
 from collections.abc import Collection, Mapping
@@ -44,13 +45,19 @@ def check(splits: Splits, title: str) -> None:
     Raises:
         ValueError: With the classes.
     """
+    if not isinstance(splits, Mapping) or any(isinstance(names, str) for names in splits.values()):
+        raise ValueError(
+            f"`splits` must map each split to its class names. Received: splits={splits!r:.100}.\n"
+            "Try {'train': ['cat', 'dog'], 'test': ['cow']}."
+        )
     owners: dict[str, str] = {}
     for split, names in splits.items():
         for name in names:
             if owners.setdefault(name, split) != split:
                 raise ValueError(
                     f"`splits` must not overlap. Received: {title} with class {name!r} in both {owners[name]!r} and "
-                    f"{split!r}.\nA class that is trained on cannot be tested on: remove it from one of them."
+                    f"{split!r}.\nA class that is trained on cannot be tested on: remove it from one of them, "
+                    "or pass one of the folders as the source."
                 )
 
 
@@ -67,6 +74,7 @@ def choose(splits: Splits, split: str, title: str) -> list[str]:
     if unknown := [part for part in parts if part not in splits]:
         raise ValueError(
             f"`split` must be one of {', '.join(splits)}, several joined by '+', or 'all'. Received: split={split!r} "
-            f"for {title}, which has no {unknown[0]!r}.\nTry split={next(iter(splits))!r}."
+            f"for {title}, which has no {unknown[0]!r}.\n"
+            f"Try split={(difflib.get_close_matches(unknown[0], splits, cutoff=0.3) or ['train'])[0]!r}."
         )
     return [name for part in dict.fromkeys(parts) for name in splits[part]]
