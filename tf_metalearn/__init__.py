@@ -30,7 +30,7 @@ from tf_metalearn.optimizers.learned_optimizer import LearnedOptimizer
 from tf_metalearn.optimizers.report import print_table, report
 from tf_metalearn.optimizers.trainer import OptimizerTrainer
 from tf_metalearn.plotting import plot_episode
-from tf_metalearn.pretrained import load_rule, save_rule
+from tf_metalearn.pretrained import load, load_rule, save_rule
 from tf_metalearn.rules import CoordinatewiseLSTM, GroupedRule, UpdateRule
 from tf_metalearn.threads import set_cpu_threads
 
@@ -54,6 +54,7 @@ __all__ = [
     "compare",
     "episodes",
     "functional",
+    "load",
     "load_episodes",
     "load_rule",
     "plot_episode",

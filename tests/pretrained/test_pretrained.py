@@ -102,3 +102,20 @@ def test_another_ending_is_refused(tmp_path):
 def test_a_copy_outside_the_package_loads_by_path(tmp_path):
     shutil.copy(pretrained.DIRECTORY / f"{pretrained.DEFAULT_RULE}.keras", tmp_path / "copy.keras")
     assert isinstance(tfm.load_rule(tmp_path / "copy.keras"), tfm.UpdateRule)
+
+
+def test_rules_and_learners_are_told_apart(tmp_path):
+    assert not set(pretrained.rule_names()) & set(pretrained.learner_names())
+    with pytest.raises(ValueError, match=r"`learner` must be a file that holds a model[\s\S]*load_rule"):
+        tfm.load("default")
+    with pytest.raises(ValueError, match=r"`learner` must be the name of a shipped learner"):
+        tfm.load("omniglot_protypical")
+
+
+def test_a_learner_is_loaded_from_a_file(tmp_path):
+    learner = tfm.PrototypicalNetwork(tfm.backbones.conv4(filters=4))
+    learner.save(tmp_path / "learner.keras")
+    for expected, weight in zip(learner.get_weights(), tfm.load(tmp_path / "learner.keras").get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    with pytest.raises(ValueError, match=r"holds an UpdateRule[\s\S]*a learner is loaded by `load`"):
+        tfm.load_rule(tmp_path / "learner.keras")

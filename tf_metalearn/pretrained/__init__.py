@@ -1,7 +1,9 @@
-"""Rules that ship with the package, by name, each with a model card beside it."""
+"""Rules and learners that ship with the package, by name, each with a model card beside it."""
 
+import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -20,7 +22,12 @@ def rule_names() -> list[str]:
     >>> "andrychowicz2016" in rule_names()
     True
     """
-    return sorted(path.stem for path in DIRECTORY.glob("*.keras"))
+    return _names("rules")
+
+
+def learner_names() -> list[str]:
+    """Returns the names of the shipped learners."""
+    return _names("learners")
 
 
 def load_rule(name: str | Path) -> UpdateRule:
@@ -38,29 +45,65 @@ def load_rule(name: str | Path) -> UpdateRule:
     >>> load_rule("andrychowicz2016").units
     (20, 20)
     """
+    rule = _open(name, "rule", rule_names())
+    if not isinstance(rule, UpdateRule):
+        raise ValueError(
+            f"`rule` must be a file that holds an UpdateRule. Received: '{name}', a {type(rule).__name__}.\n"
+            "For an OptimizerTrainer, save its `rule` by `save_rule`; a learner is loaded by `load`."
+        )
+    return rule
+
+
+def load(name: str | Path) -> keras.Model:
+    """Loads a few-shot learner.
+
+    Args:
+        name: A shipped learner's name, or the path of a `.keras` file.
+
+    Returns:
+        The learner, ready to `adapt`, `evaluate` and `fit`.
+
+    Raises:
+        ValueError: If there is no such learner, or the file is not a whole model.
+    """
+    learner = _open(name, "learner", learner_names())
+    if not isinstance(learner, keras.Model):
+        raise ValueError(
+            f"`learner` must be a file that holds a model. Received: '{name}', a {type(learner).__name__}.\n"
+            "A rule is loaded by `load_rule`."
+        )
+    return learner
+
+
+def _names(package: str) -> list[str]:
+    """The shipped files whose classes come from a package of this library."""
+    found = []
+    for path in DIRECTORY.glob("*.keras"):
+        with zipfile.ZipFile(path) as archive:
+            module = json.loads(archive.read("config.json"))["module"]
+        if module is None or module.split(".")[1] == package:
+            found.append(path.stem)
+    return sorted(found)
+
+
+def _open(name: str | Path, what: str, known: list[str]) -> Any:
     path = Path(name)
     if path.suffix != ".keras":
         path = DIRECTORY / f"{name}.keras"
         if not path.exists():
             raise ValueError(
-                f"`rule` must be the name of a shipped rule or a '.keras' file. Received: {str(name)!r}.\n"
-                f"Shipped rules: {', '.join(rule_names())}."
+                f"`{what}` must be the name of a shipped {what} or a '.keras' file. Received: {str(name)!r}.\n"
+                f"Shipped {what}s: {', '.join(known)}."
             )
     elif not path.exists():
-        raise ValueError(f"`rule` must be an existing file. Received: '{path}', which is not there.\nCheck the path.")
+        raise ValueError(f"`{what}` must be an existing file. Received: '{path}', which is not there.\nCheck the path.")
     try:
-        rule = keras.saving.load_model(path)
+        return keras.saving.load_model(path)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(
-            f"`rule` must be a '.keras' file that holds a whole update rule. Received: '{path}', which cannot be read "
-            f"({error}).\nThe file is damaged, truncated, or of another version: save the rule again by `save_rule`."
+            f"`{what}` must be a whole '.keras' file of this library. Received: '{path}', which cannot be read "
+            f"({error}).\nThe file is damaged, truncated, or of another version: save the {what} again."
         ) from error
-    if not isinstance(rule, UpdateRule):
-        raise ValueError(
-            f"`rule` must be a file that holds an UpdateRule. Received: '{path}', a {type(rule).__name__}.\n"
-            "For an OptimizerTrainer, save its `rule` by `save_rule`."
-        )
-    return rule
 
 
 def save_rule(rule: UpdateRule, path: str | Path) -> None:
