@@ -246,6 +246,8 @@ def main(name: str, out: Path | None, seed: int, docs: Path | None, shipped: boo
         learner = train_learner(learners[name], directory, seed)
         # Test episodes have a seed of their own.
         text = test_learner(learner, learners[name], seed + 1)
+        # Ready to evaluate, without the state of the optimizer that trained it.
+        learner.compile("sgd")
         learner.save(directory / f"{name}.keras")
         if docs:
             update_docs(docs, name, text + "\n", [])
