@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_metalearn.functional import segments_of
+from tf_metalearn.optimizers.rows import Everything, UsedRows
 from tf_metalearn.rules.base import UpdateRule, join_coordinates
 
 #: What may be done about a gradient that is infinite or not a number.
@@ -321,70 +322,16 @@ class LearnedOptimizer(keras.optimizers.Optimizer):
 
     def _pick(self, gradient, variable):
         if self._var_key(variable) not in self._sparse:
-            return _Everything(gradient)
+            return Everything(gradient)
         if isinstance(gradient, tf.IndexedSlices):
             # Rules that look across coordinates or variables see whole variables, whatever the batch uses of them.
             if self.rule.coordinatewise and "segments" not in self.rule.needs:
-                return _UsedRows(gradient, variable.shape)
+                return UsedRows(gradient, variable.shape)
             rows = tf.math.unsorted_segment_sum(tf.ones_like(gradient.indices), gradient.indices, variable.shape[0])
-            return _Everything(
+            return Everything(
                 tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0]), used=rows > 0
             )
-        return _Everything(gradient, used=tf.reduce_any(gradient != 0, axis=range(1, gradient.shape.rank)))
-
-
-class _Everything:
-    """All of a variable takes part in a step; rows that are not used are written back as they were."""
-
-    def __init__(self, gradient, used=None):
-        self.gradient = gradient
-        self.used = used
-
-    def read(self, variable):
-        return tf.convert_to_tensor(variable)
-
-    def write(self, variable, before, after):
-        if self.used is not None:
-            per_row = variable.shape[0] // self.used.shape[0]
-            mask = tf.repeat(self.used, per_row)
-            after = tf.where(tf.reshape(mask, [-1] + [1] * (after.shape.rank - 1)), after, before)
-        variable.assign(after)
-
-
-class _UsedRows:
-    """The rows of an embedding that a batch uses take part in a step, each once; the others are not touched.
-
-    How many they are is known only from the indices, and XLA wants shapes that do not depend on values: there is room
-    for as many as there are indices, and what is left over repeats the first of them.
-    """
-
-    def __init__(self, gradient, shape):
-        self.size = shape[0]
-        room = tf.minimum(tf.shape(gradient.indices)[0], self.size)
-        if gradient.indices.shape[0] is not None:
-            room = min(gradient.indices.shape[0], self.size)
-        used = tf.math.unsorted_segment_sum(tf.ones_like(gradient.indices, tf.int32), gradient.indices, self.size) > 0
-        place = tf.cumsum(tf.cast(used, tf.int32)) - 1
-        row = tf.where(used, tf.range(self.size), 0)
-        rows = tf.math.unsorted_segment_sum(row, tf.where(used, place, -1), room)
-        taken = tf.range(room) <= place[-1]
-        self.own = tf.where(taken, tf.range(room), 0)
-        self.rows = tf.where(taken, rows, rows[:1])
-        self.gradient = tf.math.unsorted_segment_sum(gradient.values, tf.gather(place, gradient.indices), room)
-
-    def _indices(self, variable):
-        per_row = variable.shape[0] // self.size
-        return tf.reshape(self.rows[:, None] * per_row + tf.range(per_row), [-1])
-
-    def read(self, variable):
-        return tf.gather(variable, self._indices(variable))
-
-    def write(self, variable, before, after):
-        # What stands in the spare room becomes an exact copy of the first row, so that the order of writing is nothing.
-        per_row = variable.shape[0] // self.size
-        by_row = tf.reshape(after, tf.concat([[-1, per_row], after.shape[1:]], axis=0))
-        after = tf.reshape(tf.gather(by_row, self.own), tf.concat([[-1], after.shape[1:]], axis=0))
-        variable.scatter_update(tf.IndexedSlices(after, self._indices(variable)))
+        return Everything(gradient, used=tf.reduce_any(gradient != 0, axis=range(1, gradient.shape.rank)))
 
 
 _REMEDY = (
