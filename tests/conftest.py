@@ -26,9 +26,10 @@ def seed() -> int:
     return 0
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mirrored() -> tf.distribute.MirroredStrategy:
-    """Two replicas on two logical CPUs."""
+    """Two replicas on two logical CPUs. One strategy for all tests: TensorFlow remembers the shapes of what replicas
+    exchange by numbers that every new strategy counts from the start."""
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
