@@ -81,7 +81,11 @@ def test_a_learned_step_is_measured_against_adam(tmp_path):
     assert row["ratio"] == pytest.approx(row["peer"] / row["ours"])
 
 
-@pytest.mark.parametrize("name", list(benchmark_episodes.SAMPLERS))
+@pytest.mark.parametrize(
+    "name",
+    # Building 1,692 pipelines takes a while.
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "pipelines")) for name in benchmark_episodes.SAMPLERS],
+)
 def test_all_samplers_of_the_benchmark_draw_the_same_kind_of_episodes(name):
     stream = benchmark_episodes.SAMPLERS[name]()
     parts = next(stream)
