@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 
@@ -94,10 +95,11 @@ def test_a_full_disk_leaves_the_old_cache_as_it_was_and_work_goes_on(table, tmp_
     assert [file.name for file in tmp_path.iterdir()] == ["letters.npz"]
 
 
-def test_a_folder_of_somebody_elses_leaves_the_users_own_cache(table, tmp_path, monkeypatch):
+@pytest.mark.parametrize("reason", [errno.EACCES, errno.EROFS])
+def test_a_folder_of_somebody_elses_leaves_the_users_own_cache(table, tmp_path, monkeypatch, reason):
     def forbidden(path, key, table, write=cache._write):
         if "shared" in path.parts:
-            raise PermissionError("not yours")
+            raise OSError(reason, "not yours")
         write(path, key, table)
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))

@@ -149,6 +149,16 @@ def test_any_classification_data_set_works_by_its_name(linked):
     assert table.sizes.tolist() == [6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958]
 
 
+def test_a_data_set_read_plainly_and_as_a_named_source_have_caches_of_their_own(linked):
+    """The same files and the same size, but omniglot inverts its ink and names its characters."""
+    folder = linked("omniglot")
+    plain = load_classes("omniglot:3.0.0", "all", data_dir=folder, image_size=28)
+    named = load_classes("omniglot", "all", data_dir=folder, rotations=False)
+    assert plain.examples.mean() > 200
+    assert named.examples.mean() < 55
+    assert "Greek/character01" in named.names
+
+
 def test_an_unknown_protocol_and_a_missing_data_set_tell_what_to_do(tmp_path, refused):
     with refused("`protocol`", "vinyals, lake, small1, small2", "protocol='brenden'"):
         load_classes("omniglot", protocol="brenden", data_dir=tmp_path)

@@ -1,6 +1,7 @@
 """Keeps decoded and resized examples in one file, so that they are read in a moment the next time."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import tempfile
@@ -15,6 +16,8 @@ from tf_metalearn.episodes.class_table import ClassTable
 
 #: Raised by one whenever the same source would be read into other pixels or another order.
 VERSION = 1
+#: What the system says of a folder that is somebody else's, or on a medium that cannot be written.
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 #: The folder of cache files, beside a data set.
 FOLDER = ".tf_metalearn"
 
@@ -44,7 +47,9 @@ def cached(path: Path, key: str, build: Callable[[], ClassTable]) -> ClassTable:
         try:
             try:
                 _write(path, key, table)
-            except PermissionError:
+            except OSError as error:
+                if error.errno not in NOT_OURS:
+                    raise
                 _write(own, key, table)
         except OSError as error:
             warnings.warn(

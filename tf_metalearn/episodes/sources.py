@@ -286,7 +286,8 @@ def _read(
     to_array, settings = images.finish(image_size), (image_size or "original",)
     if isinstance(source, str) and (prepared.find(source, data_dir) or not _is_path(source)):
         others = [*SOURCES, "sinusoids"]
-        return prepared.read(source, data_dir, to_array, settings, others=others), None, False
+        # A cache of its own: a named source may read the same files otherwise, as omniglot inverts its ink.
+        return prepared.read(source, data_dir, to_array, ("plain", *settings), others=others), None, False
     return *folders.read(Path(source).expanduser(), to_array, settings, unreadable), False
 
 
