@@ -22,6 +22,7 @@ class LearnerExperiment:
         learning_rate: Of Adam at the start; it falls to 0 along a cosine.
         published: What the paper reports for each test, in %.
         episodes: Of each test.
+        many_small_operations: Whether each operation runs on one thread; see `set_cpu_threads`.
     """
 
     learner: Callable[[], Any]
@@ -33,13 +34,15 @@ class LearnerExperiment:
     learning_rate: float
     published: Sequence[float]
     episodes: int = 1000
+    many_small_operations: bool = False
 
 
 def learner_experiments() -> dict[str, LearnerExperiment]:
     """All experiments by the name of what they train."""
     from tf_metalearn import Augmentation, backbones
-    from tf_metalearn.learners import PrototypicalNetwork
+    from tf_metalearn.learners import MetaSGD, PrototypicalNetwork
 
+    augmentation = Augmentation(shift=2, turn=8, scale=0.1, shear=8)
     omniglot = {
         f"{ways}-way {shots}-shot": {"split": "test", "ways": ways, "shots": shots, "batch_size": 4}
         for ways, shots in ((5, 1), (5, 5), (20, 1), (20, 5))
@@ -54,13 +57,31 @@ def learner_experiments() -> dict[str, LearnerExperiment]:
                 "shots": 1,
                 "queries": 5,
                 "batch_size": 1,
-                "augmentation": Augmentation(shift=2, turn=8, scale=0.1, shear=8),
+                "augmentation": augmentation,
             },
             tests=omniglot,
             epochs=100,
             steps=250,
             learning_rate=2e-3,
             published=[98.8, 99.7, 96.0, 98.9],
+        ),
+        "omniglot_meta_sgd_5way_1shot": LearnerExperiment(
+            learner=lambda: MetaSGD(backbones.conv4(outputs=5)),
+            source="omniglot",
+            training={
+                "split": "train+validation",
+                "ways": 5,
+                "shots": 1,
+                "queries": 5,
+                "batch_size": 8,
+                "augmentation": augmentation,
+            },
+            tests={"5-way 1-shot": {"split": "test", "ways": 5, "shots": 1}},
+            epochs=50,
+            steps=500,
+            learning_rate=2e-3,
+            published=[99.53],
+            many_small_operations=True,
         ),
     }
 

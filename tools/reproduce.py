@@ -239,10 +239,14 @@ def update_docs(docs: Path, name: str, text: str, pictures: Sequence[Path]) -> N
 def main(name: str, out: Path | None, seed: int, docs: Path | None, shipped: bool) -> None:
     """Trains and tests what EXPERIMENT is about: a learned optimizer, against tuned ones (digits, quadratic, mnist,
     cifar100), or a few-shot learner (omniglot_prototypical)."""
+    from tf_metalearn import load_rule, save_rule, set_cpu_threads
+
     learners = learner_experiments()
     if name in learners:
         directory = out or Path("runs") / name
         directory.mkdir(parents=True, exist_ok=True)
+        if learners[name].many_small_operations:
+            set_cpu_threads()
         learner = train_learner(learners[name], directory, seed)
         # Test episodes have a seed of their own.
         text = test_learner(learner, learners[name], seed + 1)
@@ -252,8 +256,6 @@ def main(name: str, out: Path | None, seed: int, docs: Path | None, shipped: boo
         if docs:
             update_docs(docs, name, text + "\n", [])
         return
-    from tf_metalearn import load_rule, save_rule, set_cpu_threads
-
     set_cpu_threads()
     known = experiments()
     if name not in known:
