@@ -13,7 +13,8 @@ from tf_metalearn.optimizers.learned_optimizer import LearnedOptimizer
 EXAMPLES = {
     "CoordinatewiseLSTM": lambda: rules.CoordinatewiseLSTM(seed=0),
     "GroupedRule": lambda: rules.GroupedRule({"first": rules.CoordinatewiseLSTM(seed=0), ".*": rules.Adam(0.02)}),
-    # One rate for each parameter of the model below.
+    # One rate for each variable, and for each parameter, of the model below.
+    "RatePerLayerAndStep": lambda: rules.RatePerLayerAndStep(4, 3),
     "RatePerParameter": lambda: rules.RatePerParameter(3 * 4 + 4 + 4 + 1),
 }
 KINDS = {

@@ -26,6 +26,11 @@ EXAMPLES = {
         lambda cls, **arguments: cls(units=(6, 5, 4), global_units=3, preprocess=False, seed=0, **arguments),
     ],
     "GradientDescent": [lambda cls, **arguments: cls(0.02, **arguments)],
+    "MetaLSTMRule": [
+        lambda cls, **arguments: cls(seed=0, **arguments),
+        lambda cls, **arguments: cls(units=3, chunks=1, weight_range=0.5, seed=0, **arguments),
+    ],
+    "RatePerLayerAndStep": [lambda cls, **arguments: cls(len(SEGMENTS), 4, **arguments)],
     "GroupedRule": [
         lambda cls, **arguments: cls(
             {"conv": rules.CoordinatewiseLSTM(units=(5,), seed=0, **arguments), ".*": rules.Adam(0.02, **arguments)},

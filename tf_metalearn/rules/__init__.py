@@ -5,7 +5,9 @@ from tf_metalearn.rules.base import UpdateRule
 from tf_metalearn.rules.coordinatewise_lstm import CoordinatewiseLSTM, log_sign
 from tf_metalearn.rules.gradient_descent import GradientDescent
 from tf_metalearn.rules.grouped import GroupedRule
+from tf_metalearn.rules.meta_lstm import MetaLSTMRule
 from tf_metalearn.rules.momentum import Momentum
+from tf_metalearn.rules.rate_per_layer_and_step import RatePerLayerAndStep
 from tf_metalearn.rules.rate_per_parameter import RatePerParameter
 from tf_metalearn.rules.rmsprop import RMSprop
 
@@ -14,8 +16,10 @@ __all__ = [
     "CoordinatewiseLSTM",
     "GradientDescent",
     "GroupedRule",
+    "MetaLSTMRule",
     "Momentum",
     "RMSprop",
+    "RatePerLayerAndStep",
     "RatePerParameter",
     "UpdateRule",
     "log_sign",
