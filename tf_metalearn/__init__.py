@@ -22,9 +22,18 @@ if _keras.backend.backend() != "tensorflow":
     )
 
 from tf_metalearn import backbones, episodes, functional, problems, rules
-from tf_metalearn.episodes import Augmentation, Episode, load_episodes
+from tf_metalearn.episodes import Augmentation, Episode, load_episodes, load_examples
 from tf_metalearn.inner_loop import Unrolled, unroll
-from tf_metalearn.learners import ANIL, MAML, FewShotLearner, MetaSGD, PrototypicalNetwork
+from tf_metalearn.learners import (
+    ANIL,
+    MAML,
+    FewShotLearner,
+    FineTuning,
+    MetaLSTM,
+    MetaSGD,
+    PrototypicalNetwork,
+    Reptile,
+)
 from tf_metalearn.optimizers.comparison import Comparison, compare
 from tf_metalearn.optimizers.learned_optimizer import LearnedOptimizer
 from tf_metalearn.optimizers.report import print_table, report
@@ -43,11 +52,14 @@ __all__ = [
     "CoordinatewiseLSTM",
     "Episode",
     "FewShotLearner",
+    "FineTuning",
     "GroupedRule",
     "LearnedOptimizer",
+    "MetaLSTM",
     "MetaSGD",
     "OptimizerTrainer",
     "PrototypicalNetwork",
+    "Reptile",
     "Unrolled",
     "UpdateRule",
     "backbones",
@@ -56,6 +68,7 @@ __all__ = [
     "functional",
     "load",
     "load_episodes",
+    "load_examples",
     "load_rule",
     "plot_episode",
     "print_table",

@@ -145,12 +145,16 @@ class StatelessModel:
         return [tf.identity(variable.value) for variable in self.model.non_trainable_variables]
 
     def __call__(
-        self, parameters: tf.Tensor, non_trainable: Sequence[tf.Tensor], inputs: Any, training: bool = True
+        self,
+        parameters: tf.Tensor | Sequence[tf.Tensor],
+        non_trainable: Sequence[tf.Tensor],
+        inputs: Any,
+        training: bool = True,
     ) -> tuple[Any, list[tf.Tensor], tf.Tensor]:
         """Calls the model with these values in the place of its own.
 
         Args:
-            parameters: `[coordinates]`, the trainable values.
+            parameters: `[coordinates]`, the trainable values; or one tensor a trainable variable.
             non_trainable: One tensor a non-trainable variable.
             inputs: What the model takes, `[batch, ...]`.
             training: Whether dropout is on and batch statistics are used.
@@ -159,12 +163,11 @@ class StatelessModel:
             The outputs; the non-trainable values after the call; and the scalar sum of the model's own losses
             (weight regularisation and `add_loss`).
         """
+        values = split(parameters, self.segments) if isinstance(parameters, tf.Tensor) else parameters
         outputs, non_trainable, losses = self.model.stateless_call(
             [
                 tf.cast(value, variable.dtype)
-                for value, variable in zip(
-                    split(parameters, self.segments), self.model.trainable_variables, strict=True
-                )
+                for value, variable in zip(values, self.model.trainable_variables, strict=True)
             ],
             list(non_trainable),
             inputs,
@@ -263,12 +266,17 @@ def mean_loss(loss: keras.losses.Loss | Callable[..., tf.Tensor] | str) -> Calla
     """Makes of a Keras loss, its name or a function what can be called with `(y, outputs)`.
 
     Args:
-        loss: A name stands for the mean over the examples, as in `compile`; all else is taken as it is.
+        loss: A Keras loss that means over the examples, or a name, is computed in the dtype of the outputs, and as it
+            is on one device: under a distribution strategy Keras divides its losses by the number of replicas, which
+            is right for a gradient that is summed over replicas, and wrong in an inner loop. All else is taken as it
+            is.
 
     >>> float(mean_loss("mse")(tf.constant([[1.0], [3.0]]), tf.zeros([2, 1])))
     5.0
     """
     function = keras.losses.get(loss)
+    if isinstance(function, keras.losses.Loss) and function.reduction in ("sum_over_batch_size", "mean"):
+        return lambda y, outputs: tf.reduce_mean(function.call(y, outputs))
     if isinstance(loss, str) and not isinstance(function, keras.losses.Loss):
         # Keras's functions of that name return one loss an example.
         return lambda y, outputs: tf.reduce_mean(function(y, outputs))

@@ -1,4 +1,4 @@
-"""`load_episodes`: data sets as support and query sets."""
+"""`load_episodes`: data sets as support and query sets; and `load_examples`, all classes at once."""
 
 import os
 from typing import Any
@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from tf_metalearn.episodes.augmentation import Augmentation
 from tf_metalearn.episodes.class_table import ClassTable
-from tf_metalearn.episodes.sampler import Count, EpisodeSampler
+from tf_metalearn.episodes.randomness import Purpose, uniform
+from tf_metalearn.episodes.sampler import Count, EpisodeSampler, as_floats
 from tf_metalearn.episodes.sinusoids import SinusoidSampler
 from tf_metalearn.episodes.sources import Size, load_classes
 from tf_metalearn.episodes.splits import Splits
@@ -118,6 +119,69 @@ def load_episodes(
     return indices.map(draw, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
 
+def load_examples(
+    source: Any,
+    split: str | None = None,
+    batch_size: int = 64,
+    seed: int = 0,
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    start: int = 0,
+    examples: int | None = None,
+    augmentation: Augmentation | None = None,
+    **options: Any,
+) -> tf.data.Dataset:
+    """Loads a data set as a stream of labelled examples of all classes at once, to train an ordinary classifier on.
+
+    Examples are drawn with replacement: example i is a pure function of the data, the split, the seed and i.
+
+    Args:
+        source: As `load_episodes` has it.
+        split: "train" (the default), "validation" or "test", several joined by "+", or "all".
+        batch_size: Examples in a batch.
+        seed: Decides all examples.
+        data_dir: Where data sets are.
+        start: The first example's index.
+        examples: How many; without end when None.
+        augmentation: Random changes of the images.
+        **options: As `load_classes` has them.
+
+    Returns:
+        A data set of `(x, y)`: `[batch, ...]` float32 and `[batch]` int32, the classes numbered in the order of
+        `load_classes(source, split).names`.
+
+    Raises:
+        ValueError: If an argument is not as it must be.
+
+    >>> x, y = np.random.default_rng(0).random([200, 8, 8, 1]), np.repeat(range(10), 20)
+    >>> images, labels = next(iter(load_examples((x, y), split="all", batch_size=32)))
+    >>> images.shape, labels.shape
+    (TensorShape([32, 8, 8, 1]), TensorShape([32]))
+    """
+    _check(batch_size=(batch_size, 1), seed=(seed, 0), start=(start, 0), examples=(examples, 1))
+    if isinstance(source, ClassTable):
+        _refuse("a ClassTable, which has its classes already", split=split, **options)
+        table = source
+    else:
+        table = load_classes(source, split or "train", data_dir=data_dir, **options)
+    stop = np.iinfo(np.int64).max if examples is None else start + examples
+    with tf.device("CPU"), tf.init_scope():
+        pixels = tf.constant(table.examples)
+    labels = tf.constant(np.repeat(np.arange(len(table.sizes), dtype="int32"), table.sizes))
+
+    def draw(indices):
+        rows = tf.cast(uniform(seed, Purpose.SINGLE_EXAMPLE, indices, 1)[:, 0] * len(table.examples), tf.int32)
+        x = as_floats(tf.gather(pixels, rows))
+        if augmentation is not None:
+            # As tasks of one image each.
+            x = augmentation(x[:, None], seed, indices)[:, 0]
+        return x, tf.gather(labels, rows)
+
+    whole = examples is None or examples % batch_size == 0
+    indices = tf.data.Dataset.range(start, stop).batch(batch_size, drop_remainder=whole)
+    return indices.map(draw, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+
 def _refuse(what: str, **arguments: Any) -> None:
     """Refuses arguments that would mean nothing."""
     for argument, value in arguments.items():
@@ -130,7 +194,7 @@ def _refuse(what: str, **arguments: Any) -> None:
 
 def _check(**arguments: tuple[Any, int]) -> None:
     for argument, (value, least) in arguments.items():
-        if argument == "episodes" and value is None:
+        if argument in ("episodes", "examples") and value is None:
             continue
         if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
             raise ValueError(

@@ -26,6 +26,7 @@ class Purpose(enum.IntEnum):
     TASK = 7
     VALIDATION_TASK = 8
     TEST_TASK = 9
+    SINGLE_EXAMPLE = 10
 
 
 def bits(seed: int, purpose: Purpose, indices: Any, count: Any) -> tf.Tensor:

@@ -4,7 +4,6 @@ from typing import Any
 
 import keras
 
-from tf_metalearn.functional import Segment
 from tf_metalearn.learners.maml import MAML
 
 
@@ -21,7 +20,7 @@ class ANIL(MAML):
 
     >>> import tf_metalearn as tfm
     >>> learner = ANIL(tfm.backbones.conv4(filters=8, outputs=5))
-    >>> [segment.shape for segment in learner.base_segments if learner.adapts(segment)]
+    >>> [tuple(variable.shape) for variable in learner.adapting(learner.base_learner)]
     [(32, 5), (5,)]
 
     Reference: Raghu et al. 2020. https://arxiv.org/abs/1909.09157
@@ -36,14 +35,13 @@ class ANIL(MAML):
         **kwargs: Any,
     ):
         super().__init__(base_learner, inner_steps, inner_learning_rate, name=name, **kwargs)
-        self._head = {variable.path for variable in _head(base_learner).trainable_variables}
 
-    def adapts(self, segment: Segment) -> bool:
-        """Whether a variable is the head's."""
-        return segment.name in self._head
+    @classmethod
+    def adapting(cls, base_learner: keras.Model) -> list[Any]:
+        """The variables of the head.
 
-
-def _head(model: keras.Model) -> keras.layers.Layer:
-    """The last layer that has weights of its own."""
-    layers = [layer for layer in model._flatten_layers(include_self=False) if not layer._layers]
-    return next(layer for layer in reversed(layers) if layer.trainable_variables)
+        Args:
+            base_learner: Whose head.
+        """
+        layers = [layer for layer in base_learner._flatten_layers(include_self=False) if not layer._layers]
+        return next(layer for layer in reversed(layers) if layer.trainable_variables).trainable_variables

@@ -1,6 +1,5 @@
 """What all few-shot learners share: Keras's own training loop over episodes."""
 
-from collections.abc import Hashable, Sequence
 from typing import Any
 
 import keras
@@ -8,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_metalearn.episodes.episode import Episode
+from tf_metalearn.functional import mean_loss
 
 
 class FewShotLearner(keras.Model):
@@ -35,7 +35,7 @@ class FewShotLearner(keras.Model):
             optimizer: Of the meta-parameters.
             loss: Of the query predictions; cross-entropy on logits when None.
             metrics: "accuracy" when None and the loss is the default one. With it goes `accuracy_ci95`, half the width
-                of the 95 % interval over tasks.
+                of the 95 % interval over tasks; without it `loss_ci95`, the same of the loss.
             jit_compile: Keras would choose XLA by itself where there is a GPU.
             **kwargs: As Keras has them.
         """
@@ -43,8 +43,9 @@ class FewShotLearner(keras.Model):
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             metrics = ["accuracy"] if metrics is None else metrics
         metrics = list(metrics or [])
-        if "accuracy" in metrics and not any(isinstance(metric, TaskInterval) for metric in metrics):
-            metrics.append(TaskInterval(name="accuracy_ci95"))
+        if not any(isinstance(metric, TaskInterval) for metric in metrics):
+            of_accuracy = "accuracy" in metrics
+            metrics.append(TaskInterval("accuracy_ci95") if of_accuracy else TaskInterval("loss_ci95", loss))
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=jit_compile, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -80,7 +81,12 @@ class FewShotLearner(keras.Model):
 
 @keras.saving.register_keras_serializable("tf_metalearn")
 class TaskInterval(keras.metrics.Metric):
-    """Half the width of the 95 % interval of the mean accuracy over tasks, 1.96 standard errors.
+    """Half the width of the 95 % interval of a mean over tasks, 1.96 standard errors.
+
+    Args:
+        name: Of the metric.
+        loss: A Keras loss whose mean is meant; of the accuracy when None.
+        dtype: Of the sums.
 
     >>> interval = TaskInterval()
     >>> interval.update_state([[0, 1], [0, 1]], [[[2.0, 1.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
@@ -88,8 +94,10 @@ class TaskInterval(keras.metrics.Metric):
     0.98
     """
 
-    def __init__(self, name: str = "accuracy_ci95", dtype: Any = None):
+    def __init__(self, name: str = "accuracy_ci95", loss: Any = None, dtype: Any = None):
         super().__init__(name=name, dtype=dtype)
+        self.loss = loss
+        self._loss = None if loss is None else mean_loss(loss)
         self.count, self.total, self.squares = (
             self.add_variable((), keras.initializers.Zeros(), name=part) for part in ("count", "total", "squares")
         )
@@ -98,15 +106,26 @@ class TaskInterval(keras.metrics.Metric):
         """Adds a batch of tasks.
 
         Args:
-            y_true: `[tasks, queries]` labels.
-            y_pred: `[tasks, queries, ways]` scores.
+            y_true: `[tasks, queries]` labels, or `[tasks, queries, outputs]` in a regression.
+            y_pred: `[tasks, queries, outputs]`.
             sample_weight: Not used.
         """
-        right = tf.cast(y_true, tf.int64) == tf.argmax(y_pred, axis=-1)
-        accuracies = tf.reduce_mean(tf.cast(right, self.dtype), axis=-1)
-        self.count.assign_add(tf.cast(tf.size(accuracies), self.dtype))
-        self.total.assign_add(tf.reduce_sum(accuracies))
-        self.squares.assign_add(tf.reduce_sum(accuracies**2))
+        y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
+        if self._loss is None:
+            right = tf.cast(y_true, tf.int64) == tf.argmax(y_pred, axis=-1)
+            values = tf.reduce_mean(tf.cast(right, self.dtype), axis=-1)
+        else:
+            of_task = self._loss
+            values = tf.map_fn(
+                # Some of Keras's losses are functions that return one value an example.
+                lambda task: tf.cast(tf.reduce_mean(of_task(*task)), self.dtype),
+                (y_true, y_pred),
+                fn_output_signature=self.dtype,
+            )
+        values = tf.cast(values, self.dtype)
+        self.count.assign_add(tf.cast(tf.size(values), self.dtype))
+        self.total.assign_add(tf.reduce_sum(values))
+        self.squares.assign_add(tf.reduce_sum(values**2))
 
     def result(self) -> tf.Tensor:
         """Returns the half-width; infinite of fewer than two tasks."""
@@ -115,20 +134,11 @@ class TaskInterval(keras.metrics.Metric):
         variance = tf.maximum(self.squares - total**2 / tf.maximum(count, 1), 0) / others
         return tf.where(count > 1, 1.96 * tf.sqrt(variance / tf.maximum(count, 1)), np.inf)
 
+    def get_config(self) -> dict[str, Any]:
+        loss = self.loss if self.loss is None else keras.losses.serialize(keras.losses.get(self.loss))
+        return {**super().get_config(), "loss": loss}
 
-def class_numbers(labels: Any) -> tuple[list[Hashable], np.ndarray]:
-    """Numbers the classes of a support set in the order in which they come.
-
-    Args:
-        labels: `[support]` of any hashable kind.
-
-    Returns:
-        The classes, and `[support]` int32.
-
-    >>> class_numbers(["cat", "dog", "cat"])
-    (['cat', 'dog'], array([0, 1, 0], dtype=int32))
-    """
-    listed: Sequence[Hashable] = labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
-    classes = list(dict.fromkeys(listed))
-    places = {label: place for place, label in enumerate(classes)}
-    return classes, np.array([places[label] for label in listed], np.int32)
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "TaskInterval":
+        loss = config["loss"]
+        return cls(**{**config, "loss": loss if loss is None else keras.losses.deserialize(loss)})

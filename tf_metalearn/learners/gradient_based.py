@@ -1,7 +1,7 @@
 """What learners with an inner loop share: adapt the base learner to the support set, then predict the query set."""
 
-import functools
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -9,49 +9,63 @@ import numpy as np
 import tensorflow as tf
 
 from tf_metalearn.episodes.episode import Episode
-from tf_metalearn.functional import Segment, StatelessModel, join, mean_loss, segments_of, split
-from tf_metalearn.inner_loop import unroll
-from tf_metalearn.learners.base import FewShotLearner, class_numbers
+from tf_metalearn.functional import StatelessModel, join, mean_loss
+from tf_metalearn.learners.adaptation import Adaptation, Adapted, Settings
+from tf_metalearn.learners.base import FewShotLearner
+from tf_metalearn.learners.batch_statistics import BatchStatistics
+from tf_metalearn.learners.checks import as_task, check_numbers, checked
+from tf_metalearn.learners.divergence import Divergence, WarnOfDivergence, first_divergence
+from tf_metalearn.learners.task_classifier import AdaptedClassifier, class_numbers
 from tf_metalearn.rules.base import UpdateRule
 
 
-class Adapted(NamedTuple):
-    """A base learner after the inner loop.
+class TaskResult(NamedTuple):
+    """What one task contributes to a training step.
 
     Args:
-        parameters: `[coordinates]`.
-        non_trainable: One tensor a non-trainable variable; batch-normalisation statistics are those of the support set.
-        losses: `[inner_steps]`, the support loss before each step.
+        outputs: `[queries, outputs]`.
+        loss: Scalar, of the query set.
+        gradients: One tensor a trainable variable; zeros if the task diverged.
+        statistics: One tensor for each of the learner's tables of batch statistics.
+        diverged: The inner step from which values were not finite; -1 if all were.
     """
 
-    parameters: tf.Tensor
-    non_trainable: list[tf.Tensor]
-    losses: tf.Tensor
+    outputs: tf.Tensor
+    loss: tf.Tensor
+    gradients: list[tf.Tensor]
+    statistics: list[tf.Tensor]
+    diverged: tf.Tensor
 
 
 class GradientBasedLearner(FewShotLearner):
     """Adapts a base learner to each task by an update rule, from initial parameters that are learned.
 
     What an algorithm learns, and how the inner loop moves parameters, is its rule (`architecture.md` has the table).
-    Training computes each task's meta-gradient by itself, so that memory does not grow with the number of tasks.
+    Training computes each task's meta-gradient by itself, so that memory does not grow with the number of tasks. A
+    task whose inner loop diverges is left out of the meta-gradient, with a warning at the end of the epoch.
 
     Batch normalisation: in the inner loop a batch is normalised by its own statistics. Query examples are normalised
     by those of the support set, so that one query's prediction does not depend on the others; with
     `transductive=True` by those of the query set, as in MAML's published figures. Nothing is carried from one task to
-    the next.
+    the next. With `statistics_per_step=True` averages are kept over training tasks, for each inner step its own, and
+    normalise everything in evaluation (MAML++). A classifier that `adapt` returns never depends on what else it
+    predicts: with `transductive=True` it normalises by the support set.
 
     Args:
         base_learner: A built Keras model with one output for each way, or for each value of a regression.
         rule: How parameters move in the inner loop; its weights are learned too if they are trainable.
         inner_steps: In training.
         evaluation_steps: In `evaluate`, `predict` and `adapt`; as in training when None.
+        inner_batch_size: Support examples of each inner step, one batch after the other, round and round; all of them
+            when None.
         second_derivatives: Whether the meta-gradient sees how the inner gradients depend on the parameters.
         transductive: Whether a query batch is normalised by its own statistics.
+        statistics_per_step: Whether batch normalisation keeps averages for each inner step.
         inner_loss: Of the support set; the cross-entropy of logits when None.
         name: Of the model.
 
     Raises:
-        ValueError: If the base learner is not built, or a number of steps is negative.
+        ValueError: If the base learner is not built, or a number is not in its range.
     """
 
     def __init__(
@@ -60,159 +74,247 @@ class GradientBasedLearner(FewShotLearner):
         rule: UpdateRule,
         inner_steps: int = 1,
         evaluation_steps: int | None = None,
+        inner_batch_size: int | None = None,
         second_derivatives: bool = True,
         transductive: bool = False,
+        statistics_per_step: bool = False,
         inner_loss: Any = None,
         name: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
-        for argument, steps in (("inner_steps", inner_steps), ("evaluation_steps", evaluation_steps)):
-            if (steps is not None or argument == "inner_steps") and (not isinstance(steps, int) or steps < 0):
-                raise ValueError(
-                    f"`{argument}` must be an integer >= 0. Received: {argument}={steps!r}.\n"
-                    "MAML takes 1 step on Omniglot and 5 on mini-ImageNet."
-                )
+        check_numbers(optional=False, inner_steps=(inner_steps, 0))
+        check_numbers(evaluation_steps=(evaluation_steps, 0), inner_batch_size=(inner_batch_size, 1))
+        if transductive and statistics_per_step:
+            raise ValueError(
+                "`transductive` must be False with `statistics_per_step`. Received: True for both.\n"
+                "Queries are normalised either by their own statistics or by averages over training."
+            )
         self.base_learner = base_learner
         self.rule = rule
         self.inner_steps = inner_steps
         self.evaluation_steps = inner_steps if evaluation_steps is None else evaluation_steps
+        self.inner_batch_size = inner_batch_size
         self.second_derivatives = second_derivatives
         self.transductive = transductive
+        self.statistics_per_step = statistics_per_step
         self.inner_loss = inner_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        self._inner_loss = mean_loss(self.inner_loss)
         self._model = StatelessModel(base_learner)
-        self._statistics = _statistics_of(base_learner)
+        places = BatchStatistics(self._model).momenta if statistics_per_step else ()
+        self._tables = {place: self._table(place) for place in places}
+        self._adaptation = Adaptation(
+            self._model,
+            rule,
+            mean_loss(self.inner_loss),
+            [variable.path for variable in self.adapting(base_learner)],
+            inner_batch_size,
+            transductive,
+            self._tables,
+        )
+        self._divergence = Divergence(name="diverged")
+        self._accuracy_before = keras.metrics.Mean(name="accuracy_before")
+        self._loss_before = keras.metrics.Mean(name="loss_before")
+        # Compiled once for each shape of a support set, whoever adapts.
+        self._adapt_compiled = tf.function(self._adapt_and_normalise)
         self.built = True
 
+    @classmethod
+    def adapting(cls, base_learner: keras.Model) -> list[Any]:
+        """The variables that the inner loop moves; the others keep their initial values. All of them here.
+
+        Args:
+            base_learner: Whose variables.
+        """
+        return base_learner.trainable_variables
+
+    # Keras's steps ---------------------------------------------------------------------------------------------------
+
     def call(self, episode: Episode, training: bool | None = None) -> tf.Tensor:
-        episode = _as_tensors(episode)
+        episode = self._checked(episode)
         steps = self.inner_steps if training else self.evaluation_steps
-        return _of_each_task(
-            lambda task: self._predict_task(task, steps, self.second_derivatives), episode, self._prediction(episode)
-        )
+        settings = Settings(bool(training), self.second_derivatives)
+        outputs, _ = self._predictions(episode, steps, settings)
+        return outputs
+
+    def _predict_task(self, task: Episode, steps: int, settings: Settings) -> tuple[tf.Tensor, Adapted]:
+        adaptation = self._adaptation
+        adapted = adaptation.advance(adaptation.start(), task.support_x, task.support_y, steps, settings)
+        return adaptation.predict(adapted, task, settings)
+
+    def _predictions(self, episode: Episode, steps: int, settings: Settings) -> tuple[tf.Tensor, tf.Tensor]:
+        """The query predictions of a batch of tasks, and the step at which each diverged."""
+
+        def of_task(task):
+            outputs, adapted = self._predict_task(task, steps, settings)
+            return outputs, first_divergence(adapted.losses, [outputs])
+
+        return _of_each_task(of_task, episode, (self._prediction(episode), tf.TensorSpec([], tf.int32)))
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Averages the meta-gradients of the tasks, each computed by itself."""
         episode, query_y, _ = keras.utils.unpack_x_y_sample_weight(data)
-        episode = _as_tensors(episode)
-        weights = self.trainable_variables
-        values = [weight.value for weight in weights]
+        result = self._of_tasks(self._checked(episode), query_y)
+        fine = result.diverged < 0
+        count = tf.cast(tf.maximum(tf.math.count_nonzero(fine), 1), tf.float32)
+        # Tasks that diverged have gradients of zero.
+        gradients = [tf.reduce_sum(part, axis=0) / tf.cast(count, part.dtype) for part in result.gradients]
+        self.optimizer.apply(gradients, self.trainable_variables)
+        for table, values in zip(self._tables.values(), result.statistics, strict=True):
+            mean = tf.reduce_sum(tf.where(_like(fine, values), values, 0), axis=0) / tf.cast(count, values.dtype)
+            table.assign(tf.where(tf.reduce_any(fine), mean, table))
+        # Keras has divided the loss by the number of replicas.
+        losses = tf.where(fine, result.loss, 0) * tf.distribute.get_strategy().num_replicas_in_sync
+        self._loss_tracker.update_state(tf.reduce_sum(losses) / tf.cast(count, losses.dtype), sample_weight=count)
+        self._divergence.update_state(result.diverged)
+        return self._without_before(self.compute_metrics(None, query_y, result.outputs))
 
-        def of_task(inputs):
-            task, labels = inputs
-            with tf.GradientTape() as tape:
-                outputs = self._predict_task(task, self.inner_steps, self.second_derivatives)
-                loss = self.compute_loss(x=None, y=labels[None], y_pred=outputs[None], training=True)
-                scaled = self.optimizer.scale_loss(loss)
-            gradients = tape.gradient(scaled, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            return outputs, loss, gradients
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Keras's, and the same before adaptation: `accuracy_before` and `loss_before`."""
+        episode, query_y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        episode, settings = self._checked(episode), Settings(False, False)
+        tasks, replicas = tf.shape(query_y)[0], tf.distribute.get_strategy().num_replicas_in_sync
+        outputs, diverged = self._predictions(episode, self.evaluation_steps, settings)
+        before, _ = self._predictions(episode, 0, settings)
+        for tracker, predicted in ((self._loss_tracker, outputs), (self._loss_before, before)):
+            loss = self.compute_loss(x=None, y=query_y, y_pred=predicted, training=False)
+            tracker.update_state(loss * replicas, sample_weight=tasks)
+        if query_y.shape.rank == 2:
+            right = tf.cast(query_y, tf.int64) == tf.argmax(before, axis=-1)
+            self._accuracy_before.update_state(tf.reduce_mean(tf.cast(right, tf.float32), axis=-1))
+        self._divergence.update_state(diverged)
+        logs = self.compute_metrics(None, query_y, outputs)
+        return logs if "accuracy" in logs else {name: logs[name] for name in logs if name != "accuracy_before"}
 
-        signature = (
-            self._prediction(episode),
-            tf.TensorSpec([], self.compute_dtype),
-            [tf.TensorSpec(weight.shape, weight.dtype) for weight in weights],
-        )
-        outputs, losses, gradients = _of_each_task(of_task, (episode, query_y), signature)
-        self.optimizer.apply([tf.reduce_mean(gradient, axis=0) for gradient in gradients], weights)
-        self._loss_tracker.update_state(tf.reduce_mean(losses), sample_weight=tf.shape(losses)[0])
-        return self.compute_metrics(None, query_y, outputs)
-
-    @property
-    def base_segments(self) -> tuple[Segment, ...]:
-        """The base learner's variables, laid end to end."""
-        return self._model.segments
-
-    def adapts(self, segment: Segment) -> bool:
-        """Whether the inner loop moves a variable; the others keep their initial values. All of them here.
+    def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
+        """Keras's `fit`, which warns when tasks diverge.
 
         Args:
-            segment: The variable.
+            *args: As Keras has them.
+            callbacks: As Keras has them.
+            **kwargs: As Keras has them.
         """
-        return True
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*(callbacks if isinstance(callbacks, list | tuple) else filter(None, [callbacks]))]
+            callbacks.append(WarnOfDivergence())
+        return super().fit(*args, callbacks=callbacks, **kwargs)
 
-    def _adapt(self, support_x: tf.Tensor, support_y: tf.Tensor, steps: int, second_derivatives: bool) -> Adapted:
-        """Runs the inner loop on one support set."""
-        segments = self.base_segments
-        initial, carry = split(self._model.parameters(), segments), self._model.non_trainable()
-        moving = [index for index, segment in enumerate(segments) if self.adapts(segment)]
-        own = segments_of([segments[i].name for i in moving], [segments[i].shape for i in moving])
+    def _of_tasks(self, episode: Episode, query_y: tf.Tensor) -> TaskResult:
+        """What each task of a batch contributes to the training step, `[tasks, ...]`."""
+        return self._map_tasks(episode, query_y, Settings(True, self.second_derivatives))
 
-        def whole(parameters):
-            values = dict(zip(moving, split(parameters, own), strict=True))
-            return join([values.get(index, value) for index, value in enumerate(initial)])
-
-        def loss(parameters, carry, step):
-            outputs, carry, penalties = self._model(whole(parameters), carry, support_x, training=True)
-            return tf.cast(self._inner_loss(support_y, outputs), penalties.dtype) + penalties, carry
-
-        result = unroll(
-            self.rule,
-            loss,
-            join([initial[index] for index in moving]),
-            steps,
-            carry=carry,
-            segments=own,
-            second_derivatives=second_derivatives,
+    def _map_tasks(self, episode: Episode, query_y: tf.Tensor, settings: Settings) -> TaskResult:
+        signature = TaskResult(
+            self._prediction(episode),
+            tf.TensorSpec([], self._loss_dtype),
+            [tf.TensorSpec(weight.shape, weight.dtype) for weight in self.trainable_variables],
+            [tf.TensorSpec(table.shape, table.dtype) for table in self._tables.values()],
+            tf.TensorSpec([], tf.int32),
         )
-        parameters = whole(result.parameters)
-        return Adapted(parameters, self._support_statistics(parameters, result.carry, support_x), result.losses)
+        return _of_each_task(lambda task: self._of_task(task[0], task[1], settings), (episode, query_y), signature)
 
-    def _predict_task(self, task: Episode, steps: int, second_derivatives: bool) -> tf.Tensor:
-        adapted = self._adapt(task.support_x, task.support_y, steps, second_derivatives)
-        return self._predict(adapted, task.query_x)
+    def _of_task(self, task: Episode, query_y: tf.Tensor, settings: Settings) -> TaskResult:
+        values = [weight.value for weight in self.trainable_variables]
+        with tf.GradientTape() as tape:
+            outputs, loss, adapted = self._meta_loss(task, query_y, settings)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return self._task_result(outputs, loss, gradients, adapted)
 
-    def _predict(self, adapted: Adapted, x: tf.Tensor) -> tf.Tensor:
-        if self.transductive and self._statistics:
-            _, carry, _ = self._model(adapted.parameters, self._without_statistics(adapted.non_trainable), x, True)
-            adapted = adapted._replace(non_trainable=self._batch_statistics(carry))
-        return self._model(adapted.parameters, adapted.non_trainable, x, training=False)[0]
+    def _meta_loss(self, task: Episode, query_y: tf.Tensor, settings: Settings) -> tuple[tf.Tensor, tf.Tensor, Adapted]:
+        """What training differentiates, of one task: the query predictions, their loss, and the adapted learner."""
+        outputs, adapted = self._predict_task(task, self.inner_steps, settings)
+        return outputs, self._query_loss(query_y, outputs), adapted
 
-    def _support_statistics(self, parameters, carry, support_x):
-        """The non-trainable values, with the support set's own statistics in the place of running averages."""
-        if not self._statistics or self.transductive:
-            return carry
-        _, carry, _ = self._model(parameters, self._without_statistics(carry), support_x, training=True)
-        return self._batch_statistics(carry)
+    def _query_loss(self, query_y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        loss = self.compute_loss(x=None, y=query_y[None], y_pred=outputs[None], training=True)
+        return tf.cast(loss, self._loss_dtype)
 
-    def _without_statistics(self, carry):
-        return [tf.zeros_like(value) if place in self._statistics else value for place, value in enumerate(carry)]
+    def _task_result(
+        self, outputs: tf.Tensor, loss: tf.Tensor, gradients: list[tf.Tensor], adapted: Adapted
+    ) -> TaskResult:
+        diverged = first_divergence(adapted.losses, [loss, *gradients])
+        gradients = [tf.where(diverged < 0, gradient, tf.zeros_like(gradient)) for gradient in gradients]
+        return TaskResult(outputs, loss, gradients, self._adaptation.tables(adapted), diverged)
 
-    def _batch_statistics(self, carry):
-        # A running average that begins at zero holds (1 - momentum) of the batch's own value after one batch.
-        return [
-            value / (1 - self._statistics[place]) if place in self._statistics else value
-            for place, value in enumerate(carry)
-        ]
+    def _without_before(self, logs: dict[str, Any]) -> dict[str, Any]:
+        left_out = {self._accuracy_before.name, self._loss_before.name}
+        return {name: value for name, value in logs.items() if name not in left_out}
+
+    # One task --------------------------------------------------------------------------------------------------------
+
+    def adapt(self, support_x: Any, support_y: Any) -> keras.Model:
+        """Returns an ordinary Keras model for one task; the learner stays as it is. Threads may adapt side by side.
+
+        Args:
+            support_x: `[support, ...]`.
+            support_y: `[support]` labels of any hashable kind, with unequal numbers of examples of the classes if need
+                be; or `[support, outputs]` values of a regression.
+
+        Returns:
+            An `AdaptedClassifier`; in a regression the base learner with adapted parameters.
+
+        Raises:
+            ValueError: If there are more classes than the base learner has outputs, not a label for each example, or
+                examples are of the wrong shape or not finite.
+        """
+        labels = np.asarray(support_y) if np.ndim(support_y) == 2 and not self._classifies else None
+        classes, numbers = class_numbers(support_y) if labels is None else ([None], labels)
+        outputs = self.base_learner.output_shape[-1]
+        if not classes or len(support_x) != len(numbers) or len(classes) > outputs:
+            raise ValueError(
+                f"`support_y` must have a label for each example, of at most {outputs} classes, as many as the base "
+                f"learner has outputs. Received: {len(support_x)} examples, {len(numbers)} labels and {len(classes)} "
+                "classes.\n"
+                "Train a learner with more outputs for more classes."
+            )
+        task = as_task(support_x, numbers, self.base_learner)
+        parameters, non_trainable, losses = self._adapt_compiled(task.support_x, task.support_y)
+        step = int(first_divergence(losses, [parameters]))
+        if step >= 0:
+            warnings.warn(Divergence.message(1, step), stacklevel=2)
+        model = keras.models.clone_model(self.base_learner)
+        if not model.built:
+            model(task.support_x)
+        StatelessModel(model).assign(parameters, non_trainable)
+        return model if labels is not None else AdaptedClassifier(model, tuple(classes))
+
+    def _adapt_and_normalise(
+        self, support_x: tf.Tensor, support_y: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+        """All parameters and non-trainable values after adaptation, and the support losses."""
+        adaptation, settings = self._adaptation, Settings(False, False)
+        adapted = adaptation.advance(adaptation.start(), support_x, support_y, self.evaluation_steps, settings)
+        return join(adaptation.values(adapted.parameters)), adaptation.non_trainable(adapted, support_x), adapted.losses
+
+    # Configuration ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _classifies(self) -> bool:
+        return isinstance(self.inner_loss, keras.losses.SparseCategoricalCrossentropy)
+
+    @property
+    def _loss_dtype(self) -> str:
+        return "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
+
+    def _checked(self, episode: Episode) -> Episode:
+        outputs = self.base_learner.output_shape[-1]
+        return checked(episode, self.base_learner.input_shape[1:], outputs if self._classifies else None)
 
     def _prediction(self, episode: Episode) -> tf.TensorSpec:
         """What the query set of one task gives."""
         return tf.TensorSpec([episode.query_x.shape[1], *self.base_learner.output_shape[1:]], self.compute_dtype)
 
-    def adapt(self, support_x: Any, support_y: Any) -> "AdaptedClassifier":
-        """Returns a classifier of one task, the base learner with adapted parameters; the learner stays as it is.
-
-        Args:
-            support_x: `[support, ...]`.
-            support_y: `[support]` labels of any hashable kind; classes may have unequal numbers of examples.
-
-        Raises:
-            ValueError: If there are more classes than the base learner has outputs, or not a label for each example.
-        """
-        classes, numbers = class_numbers(support_y)
-        x = tf.cast(np.asarray(support_x), tf.float32)
-        outputs = self.base_learner.output_shape[-1]
-        if not classes or len(x) != len(numbers) or len(classes) > outputs:
-            raise ValueError(
-                f"`support_y` must have a label for each example, of at most {outputs} classes, as many as the base "
-                f"learner has outputs. Received: {len(x)} examples, {len(numbers)} labels and {len(classes)} classes.\n"
-                "Train a learner with more outputs for more classes."
-            )
-        run = tf.function(functools.partial(self._adapt, steps=self.evaluation_steps, second_derivatives=False))
-        adapted = run(x, tf.constant(numbers))
-        model = keras.models.clone_model(self.base_learner)
-        StatelessModel(model).assign(adapted.parameters, adapted.non_trainable)
-        return AdaptedClassifier(model, tuple(classes))
+    def _table(self, place: int) -> Any:
+        """A row of batch statistics for each inner step, and one for the query set."""
+        variable = self.base_learner.non_trainable_variables[place]
+        rows = max(self.inner_steps, self.evaluation_steps) + 1
+        return self.add_weight(
+            shape=(rows, *variable.shape),
+            initializer=lambda shape, dtype: tf.cast(tf.broadcast_to(variable.value, shape), dtype),
+            trainable=False,
+            aggregation="mean",
+            name=f"statistics_{place}",
+        )
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
@@ -221,55 +323,19 @@ class GradientBasedLearner(FewShotLearner):
             "base_learner": serialize(self.base_learner),
             "inner_steps": self.inner_steps,
             "evaluation_steps": self.evaluation_steps,
+            "inner_batch_size": self.inner_batch_size,
             "transductive": self.transductive,
+            "statistics_per_step": self.statistics_per_step,
             "inner_loss": serialize(self.inner_loss),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "GradientBasedLearner":
         config = dict(config)
-        for part in ("base_learner", "inner_loss"):
-            config[part] = keras.saving.deserialize_keras_object(config[part], custom_objects)
+        for part in ("base_learner", "inner_loss", "rule"):
+            if isinstance(config.get(part), dict):
+                config[part] = keras.saving.deserialize_keras_object(config[part], custom_objects)
         return cls(**config)
-
-
-@keras.saving.register_keras_serializable("tf_metalearn")
-class AdaptedClassifier(keras.Model):
-    """A base learner that was adapted to one task: `predict` returns probabilities `[examples, classes]`.
-
-    Args:
-        model: The base learner, with adapted weights.
-        classes: The labels of its outputs; outputs beyond them are left out.
-        name: Of the model.
-    """
-
-    def __init__(self, model: keras.Model, classes: Sequence[Any], name: str = "adapted_classifier", **kwargs: Any):
-        super().__init__(name=name, **kwargs)
-        self.model = model
-        self._classes = tuple(classes)
-        self.built = True
-
-    @property
-    def classes(self) -> list[Any]:
-        """The labels, in the order of the probabilities."""
-        return list(self._classes)
-
-    def call(self, x: Any, training: bool | None = None) -> tf.Tensor:
-        """Returns `[examples, classes]` probabilities."""
-        return tf.nn.softmax(self.model(x, training=False)[..., : len(self._classes)])
-
-    def get_config(self) -> dict[str, Any]:
-        model = keras.saving.serialize_keras_object(self.model)
-        return {**super().get_config(), "model": model, "classes": list(self._classes)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "AdaptedClassifier":
-        return cls(**{**config, "model": keras.saving.deserialize_keras_object(config["model"], custom_objects)})
-
-
-def _of_each_task(function: Callable[[Any], Any], tasks: Any, signature: Any) -> Any:
-    """Calls a function on every task, side by side on the cores."""
-    return tf.map_fn(function, tasks, fn_output_signature=signature, parallel_iterations=8)
 
 
 def dtype_of(base_learner: keras.Model) -> str:
@@ -286,19 +352,11 @@ def dtype_of(base_learner: keras.Model) -> str:
     return base_learner.trainable_variables[0].dtype
 
 
-def _as_tensors(episode: Episode) -> Episode:
-    support_x, support_y, query_x = (tf.convert_to_tensor(part) for part in episode)
-    # Keras hands integers over as floats when it builds a model symbolically.
-    support_y = tf.cast(support_y, tf.int32) if support_y.shape.rank == 2 else support_y
-    return Episode(support_x, support_y, query_x)
+def _of_each_task(function: Callable[[Any], Any], tasks: Any, signature: Any) -> Any:
+    """Calls a function on every task, side by side on the cores."""
+    return tf.map_fn(function, tasks, fn_output_signature=signature, parallel_iterations=8)
 
 
-def _statistics_of(model: keras.Model) -> dict[int, float]:
-    """The momentum of each batch-normalisation statistic, by its place among the non-trainable variables."""
-    places = {id(variable): place for place, variable in enumerate(model.non_trainable_variables)}
-    return {
-        places[id(variable)]: layer.momentum
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-        for variable in (layer.moving_mean, layer.moving_variance)
-    }
+def _like(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """A mask `[tasks]` that broadcasts over `[tasks, ...]`."""
+    return tf.reshape(mask, [-1, *[1] * (values.shape.rank - 1)])

@@ -39,8 +39,9 @@ class MetaSGD(GradientBasedLearner):
         name: str = "meta_sgd",
         **kwargs: Any,
     ):
-        coordinates = sum(int(keras.ops.size(variable)) for variable in base_learner.trainable_variables)
-        rule = RatePerParameter(coordinates, inner_learning_rates, seed=seed, dtype=dtype_of(base_learner))
+        dtype = dtype_of(base_learner)
+        coordinates = sum(int(keras.ops.size(variable)) for variable in self.adapting(base_learner))
+        rule = RatePerParameter(coordinates, inner_learning_rates, seed=seed, dtype=dtype)
         super().__init__(base_learner, rule, inner_steps, second_derivatives=not first_order, name=name, **kwargs)
         self.inner_learning_rates, self.seed = tuple(inner_learning_rates), seed
 

@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_metalearn.episodes.episode import Episode
-from tf_metalearn.learners.base import FewShotLearner, class_numbers
+from tf_metalearn.learners.base import FewShotLearner
+from tf_metalearn.learners.task_classifier import TaskClassifier, class_numbers
 
 DISTANCES = ("euclidean", "cosine")
 
@@ -151,7 +152,7 @@ class PrototypicalNetwork(FewShotLearner):
 
 
 @keras.saving.register_keras_serializable("tf_metalearn")
-class PrototypeClassifier(keras.Model):
+class PrototypeClassifier(TaskClassifier):
     """A classifier of one task's classes: `predict` returns probabilities `[examples, classes]`.
 
     Args:
@@ -167,18 +168,11 @@ class PrototypeClassifier(keras.Model):
         name: str = "prototype_classifier",
         **kwargs: Any,
     ):
-        super().__init__(name=name, **kwargs)
+        super().__init__(classes, name=name, **kwargs)
         self.learner = learner
-        self._classes = tuple(classes)
         features = learner.embedding.output_shape[-1]
         # Grows with the classes.
         self._prototypes = tf.Variable(tf.zeros([len(classes), features]), shape=[None, features], trainable=False)
-        self.built = True
-
-    @property
-    def classes(self) -> list[Hashable]:
-        """The labels, in the order of the probabilities."""
-        return list(self._classes)
 
     def call(self, x: Any, training: bool | None = None) -> tf.Tensor:
         """Returns `[examples, classes]` probabilities."""
@@ -214,13 +208,12 @@ class PrototypeClassifier(keras.Model):
         self._prototypes.assign(store["prototypes"][...])
 
     def get_config(self) -> dict[str, Any]:
-        learner = keras.saving.serialize_keras_object(self.learner)
-        return {**super().get_config(), "learner": learner, "classes": list(self._classes)}
+        return {**super().get_config(), "learner": keras.saving.serialize_keras_object(self.learner)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "PrototypeClassifier":
         learner = keras.saving.deserialize_keras_object(config["learner"], custom_objects)
-        return cls(**{**config, "learner": learner, "classes": tuple(config["classes"])})
+        return cls(**{**config, "learner": learner, "classes": cls.classes_of(config)})
 
 
 def class_means(vectors: tf.Tensor, labels: tf.Tensor, ways: Any) -> tf.Tensor:

@@ -1,0 +1,206 @@
+"""Adapting a base learner to one task, as a pure function of its values."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tf_metalearn.episodes.episode import Episode
+from tf_metalearn.functional import StatelessModel, join, segments_of, split
+from tf_metalearn.inner_loop import unroll
+from tf_metalearn.learners.batch_statistics import BatchStatistics
+from tf_metalearn.rules.base import UpdateRule
+
+
+class Adapted(NamedTuple):
+    """A base learner in or after the inner loop.
+
+    Args:
+        parameters: `[coordinates]` of those that the inner loop moves.
+        state: The rule's.
+        carry: One tensor a non-trainable variable.
+        losses: `[steps]`, the support loss before each step.
+        step: How many steps were taken.
+    """
+
+    parameters: tf.Tensor
+    state: Any
+    carry: list[tf.Tensor]
+    losses: tf.Tensor
+    step: tf.Tensor
+
+
+class Settings(NamedTuple):
+    """How an inner loop runs.
+
+    Args:
+        training: Whether averages of batch statistics are updated.
+        second_derivatives: Whether inner gradients are differentiated.
+    """
+
+    training: bool
+    second_derivatives: bool
+
+
+class Adaptation:
+    """The inner loop on a support set, and the prediction of a query set by what it has learned.
+
+    Args:
+        model: The base learner.
+        rule: How parameters move.
+        loss: Of the support set, `loss(y, outputs)`.
+        moving: The names of the variables that the inner loop moves.
+        batch_size: Support examples of each step; all of them when None.
+        transductive: Whether queries are normalised by their own statistics.
+        tables: For batch statistics that have averages of their own for each step, those, `[steps + 1, ...]`, by their
+            place among the non-trainable variables.
+        running_averages: Whether the base learner's own averages of batch statistics serve for all.
+    """
+
+    def __init__(
+        self,
+        model: StatelessModel,
+        rule: UpdateRule,
+        loss: Callable[..., tf.Tensor],
+        moving: Sequence[str],
+        batch_size: int | None = None,
+        transductive: bool = False,
+        tables: Mapping[int, Any] | None = None,
+        running_averages: bool = False,
+    ):
+        self._model, self._rule, self._loss = model, rule, loss
+        self._places = [place for place, segment in enumerate(model.segments) if segment.name in moving]
+        kept = [model.segments[place] for place in self._places]
+        # Those variables, laid end to end.
+        self._moving = segments_of([segment.name for segment in kept], [segment.shape for segment in kept])
+        self._batch_size, self._transductive, self._tables = batch_size, transductive, tables or {}
+        self._running_averages = running_averages
+        self._statistics = BatchStatistics(model)
+
+    def start(self) -> Adapted:
+        """Returns the base learner before the first step."""
+        variables = self._model.model.trainable_variables
+        parameters = join([variables[place].value for place in self._places], self._model.dtype)
+        carry = [
+            tf.convert_to_tensor(self._tables[place]) if place in self._tables else value
+            for place, value in enumerate(self._model.non_trainable())
+        ]
+        state = self._rule.initial_state(parameters.shape[0], self._moving)
+        return Adapted(parameters, state, carry, tf.zeros([0], parameters.dtype), tf.constant(0))
+
+    def values(self, parameters: tf.Tensor) -> list[tf.Tensor]:
+        """Returns the value of each of the base learner's variables, those that stay included.
+
+        Args:
+            parameters: `[coordinates]` of those that move.
+        """
+        values = [tf.convert_to_tensor(variable) for variable in self._model.model.trainable_variables]
+        for place, value in zip(self._places, split(parameters, self._moving), strict=True):
+            values[place] = value
+        return values
+
+    def advance(
+        self, adapted: Adapted, support_x: tf.Tensor, support_y: tf.Tensor, steps: int, settings: Settings
+    ) -> Adapted:
+        """Takes some more steps.
+
+        Args:
+            adapted: The base learner.
+            support_x: `[support, ...]`.
+            support_y: `[support]` or `[support, outputs]`.
+            steps: How many.
+            settings: How.
+
+        Returns:
+            The base learner after them.
+        """
+
+        def loss(parameters, carry, step):
+            x, y = self._batch(support_x, support_y, step)
+            outputs, carry, penalties = self._call(self.values(parameters), carry, x, step, settings.training)
+            return tf.cast(self._loss(y, outputs), penalties.dtype) + penalties, carry
+
+        result = unroll(
+            self._rule,
+            loss,
+            adapted.parameters,
+            steps,
+            state=adapted.state,
+            carry=adapted.carry,
+            step=adapted.step,
+            segments=self._moving,
+            second_derivatives=settings.second_derivatives,
+        )
+        losses = tf.concat([adapted.losses, result.losses], axis=0)
+        return Adapted(result.parameters, result.state, result.carry, losses, result.step)
+
+    def _batch(self, support_x, support_y, step):
+        if self._batch_size is None:
+            return support_x, support_y
+        count = tf.shape(support_x)[0]
+        rows = (step * self._batch_size + tf.range(tf.minimum(self._batch_size, count))) % count
+        return tf.gather(support_x, rows), tf.gather(support_y, rows)
+
+    def _call(self, parameters, carry, x, step, training):
+        """The base learner as it is at an inner step: outputs, carry and penalties."""
+        if not self._tables:
+            return self._model(parameters, carry, x, training=not self._running_averages)
+        values = self._row(carry, step)
+        outputs, after, penalties = self._model(parameters, values, x, training=training)
+        if training:
+            index = tf.reshape(self._clipped(step), [1, 1])
+            after = [
+                tf.tensor_scatter_nd_update(carry[place], index, value[None]) if place in self._tables else value
+                for place, value in enumerate(after)
+            ]
+        else:
+            after = [carry[place] if place in self._tables else value for place, value in enumerate(after)]
+        return outputs, after, penalties
+
+    def _row(self, carry, step):
+        """The non-trainable values with each table's row of a step in its place."""
+        row = self._clipped(step)
+        return [value[row] if place in self._tables else value for place, value in enumerate(carry)]
+
+    def _clipped(self, step):
+        return tf.minimum(step, min(table.shape[0] for table in self._tables.values()) - 1)
+
+    def predict(self, adapted: Adapted, task: Episode, settings: Settings) -> tuple[tf.Tensor, Adapted]:
+        """Predicts a query set.
+
+        Args:
+            adapted: The base learner.
+            task: Without the axis of tasks.
+            settings: How.
+
+        Returns:
+            `[queries, outputs]`, and the base learner, whose averages of batch statistics may change in training.
+        """
+        parameters = self.values(adapted.parameters)
+        if self._tables:
+            outputs, carry, _ = self._call(parameters, adapted.carry, task.query_x, adapted.step, settings.training)
+            return outputs, adapted._replace(carry=carry)
+        carry = adapted.carry
+        if not self._running_averages:
+            source = task.query_x if self._transductive else task.support_x
+            carry = self._statistics.of(parameters, carry, source)
+        return self._model(parameters, carry, task.query_x, training=False)[0], adapted
+
+    def non_trainable(self, adapted: Adapted, support_x: tf.Tensor) -> list[tf.Tensor]:
+        """Returns the non-trainable values of a model for the task, which knows no more than the support set.
+
+        Args:
+            adapted: The base learner.
+            support_x: `[support, ...]`.
+        """
+        if self._tables:
+            return self._row(adapted.carry, adapted.step)
+        return self._statistics.of(self.values(adapted.parameters), adapted.carry, support_x)
+
+    def tables(self, adapted: Adapted) -> list[tf.Tensor]:
+        """Returns the averages of batch statistics after a task.
+
+        Args:
+            adapted: The base learner.
+        """
+        return [adapted.carry[place] for place in self._tables]

@@ -1,0 +1,57 @@
+"""Batch normalisation in an episode: whose statistics normalise whom."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from tf_metalearn.functional import StatelessModel
+
+
+class BatchStatistics:
+    """The batch-normalisation statistics among a model's non-trainable values.
+
+    Args:
+        model: The model; without batch normalisation there is nothing to do.
+
+    >>> layers = [keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    >>> model = StatelessModel(keras.Sequential([keras.Input([1]), *layers]))
+    >>> x = tf.constant([[1.0], [3.0]])
+    >>> values = BatchStatistics(model).of(model.parameters(), model.non_trainable(), x)
+    >>> [value.numpy().round(3).tolist() for value in values]
+    [[2.0], [1.0]]
+    """
+
+    def __init__(self, model: StatelessModel):
+        self._model = model
+        places = {id(variable): place for place, variable in enumerate(model.model.non_trainable_variables)}
+        #: The momentum of each statistic, by its place among the non-trainable values.
+        self.momenta = {
+            places[id(variable)]: layer.momentum
+            for layer in model.model._flatten_layers()
+            if isinstance(layer, keras.layers.BatchNormalization)
+            for variable in (layer.moving_mean, layer.moving_variance)
+        }
+
+    def of(
+        self, parameters: tf.Tensor | Sequence[tf.Tensor], non_trainable: Sequence[tf.Tensor], x: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """Puts a batch's own statistics in the place of running averages.
+
+        Args:
+            parameters: `[coordinates]`, or one tensor a trainable variable.
+            non_trainable: One tensor a non-trainable variable.
+            x: `[examples, ...]`.
+
+        Returns:
+            The non-trainable values.
+        """
+        if not self.momenta:
+            return list(non_trainable)
+        empty = [tf.zeros_like(value) if place in self.momenta else value for place, value in enumerate(non_trainable)]
+        _, after, _ = self._model(parameters, empty, x, training=True)
+        # A running average that begins at zero holds (1 - momentum) of the batch's own value after one batch.
+        return [
+            after[place] / (1 - self.momenta[place]) if place in self.momenta else value
+            for place, value in enumerate(non_trainable)
+        ]

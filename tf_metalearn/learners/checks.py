@@ -1,0 +1,110 @@
+"""What every learner asks of an episode, in words, before it computes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_metalearn.episodes.episode import Episode
+
+
+def checked(episode: Episode, shape: Sequence[int | None], outputs: int | None) -> Episode:
+    """An episode as tensors, with labels as integers, once it is what a learner can use.
+
+    Values are checked as the episode runs, in compiled functions too; XLA leaves these checks out.
+
+    Args:
+        episode: A batch of tasks. Labels of shape `[tasks, support]` are classes, others are values to regress.
+        shape: Of one example, None where any size will do.
+        outputs: Of the base learner, as many as there must be classes; None when any number will do.
+
+    Raises:
+        ValueError: If examples have another shape, are not finite, or labels are not 0 to ways - 1, each at least once.
+            In a compiled function it is a `tf.errors.InvalidArgumentError` where values are the matter.
+    """
+    support_x, support_y, query_x = (tf.convert_to_tensor(part) for part in episode)
+    for argument, x in (("support_x", support_x), ("query_x", query_x)):
+        expected = tf.TensorShape([None, None, *shape])
+        if not expected.is_compatible_with(x.shape):
+            raise ValueError(
+                f"`{argument}` must be [tasks, examples, {', '.join(map(str, shape))}], as the model was built. "
+                f"Received: {x.shape.as_list()}.\n"
+                "Load episodes with another `image_size`, or build the model for these."
+            )
+    checks = [
+        _ensure(
+            tf.reduce_all(tf.math.is_finite(x)),
+            f"`{argument}` must be finite numbers. Received: NaN or infinity.\nCheck the data for damaged examples.",
+        )
+        for argument, x in (("support_x", support_x), ("query_x", query_x))
+        if x.dtype.is_floating
+    ]
+    if support_y.shape.rank == 2:
+        # Keras hands integers over as floats when it builds a model symbolically.
+        support_y = tf.cast(support_y, tf.int32)
+        checks.append(_check_labels(support_y, outputs))
+    elif support_y.dtype.is_floating:
+        message = "`support_y` must be finite numbers. Received: NaN or infinity.\nCheck the data."
+        checks.append(_ensure(tf.reduce_all(tf.math.is_finite(support_y)), message))
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        return Episode(*(tf.identity(part) for part in (support_x, support_y, query_x)))
+
+
+def as_task(support_x: Any, support_y: Any, model: keras.Model) -> Episode:
+    """A support set as a task, once it is what a model can use; its queries are the support set itself.
+
+    Args:
+        support_x: `[support, ...]`.
+        support_y: `[support]` class numbers from 0 on, or `[support, outputs]` values of a regression.
+        model: What the examples go into.
+    """
+    x = tf.cast(np.asarray(support_x), model.inputs[0].dtype if model.inputs else "float32")
+    y = tf.convert_to_tensor(support_y)
+    y = tf.cast(y, tf.int32 if y.shape.rank == 1 else x.dtype)
+    batch = checked(Episode(x[None], y[None], x[None]), model.input_shape[1:], None)
+    return Episode(*(part[0] for part in batch))
+
+
+def _check_labels(labels: tf.Tensor, outputs: int | None) -> Any:
+    ways = tf.reduce_max(labels) + 1 if outputs is None else outputs
+    # [tasks, ways]: whether a task's support set has the class.
+    present = tf.reduce_any(labels[..., None] == tf.range(ways), axis=1)
+    within = (labels >= 0) & (labels < ways)
+    if outputs is None:
+        message = "`support_y` must be 0 to ways - 1 in each task, with an example of each class. Received labels:"
+        remedy = "Number the classes from 0, in the same number in all tasks of a batch."
+    else:
+        message = (
+            f"`support_y` must be 0 to {outputs - 1}, as the base learner has {outputs} outputs, with an example of "
+            "each class in each task. Received labels:"
+        )
+        remedy = f"Load episodes with ways={outputs}, or build a base learner with another number of outputs."
+    return _ensure(tf.reduce_all(present) & tf.reduce_all(within), message, labels, remedy)
+
+
+def _ensure(condition: tf.Tensor, message: str, received: tf.Tensor | None = None, remedy: str = "") -> Any:
+    """Raises a ValueError at once in eager execution; in a graph, returns an operation that fails as it runs."""
+    if tf.executing_eagerly():
+        if not bool(condition):
+            values = "" if received is None else f" {received.numpy().tolist()!r:.200}.\n{remedy}"
+            raise ValueError(message + values)
+        return None
+    data = [message] if received is None else [message, received, remedy]
+    return tf.debugging.Assert(condition, data, summarize=20)
+
+
+def check_numbers(optional: bool = True, **numbers: tuple[int | None, int]) -> None:
+    """Refuses numbers that are no integers or too small.
+
+    Args:
+        optional: Whether None will do.
+        **numbers: Each argument's value and the least that it may be.
+    """
+    for argument, (value, least) in numbers.items():
+        if not (optional and value is None) and (not isinstance(value, int) or value < least):
+            raise ValueError(
+                f"`{argument}` must be an integer >= {least}. Received: {argument}={value!r}.\n"
+                "MAML takes 1 step on Omniglot and 5 on mini-ImageNet."
+            )

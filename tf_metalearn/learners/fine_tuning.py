@@ -1,0 +1,187 @@
+"""Fine-tuning, the baseline: an ordinary classifier of all classes, and a new head for each task."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_metalearn.episodes.episode import Episode
+from tf_metalearn.functional import StatelessModel, mean_loss
+from tf_metalearn.learners.adaptation import Adaptation, Settings
+from tf_metalearn.learners.base import FewShotLearner
+from tf_metalearn.learners.checks import as_task, check_numbers, checked
+from tf_metalearn.learners.task_classifier import AdaptedClassifier, class_numbers
+from tf_metalearn.rules import Adam
+
+METHODS = ("probe", "full")
+
+
+@keras.saving.register_keras_serializable("tf_metalearn")
+class FineTuning(FewShotLearner):
+    """Trains an embedding to tell all training classes apart, and on each task a new linear head, by Adam.
+
+    The baseline that meta-learning has to beat. `fit` takes labelled examples, not episodes: see `load_examples`.
+    Batch normalisation uses running averages, so nothing is transductive.
+
+    Args:
+        embedding: A built Keras model from an example to a vector.
+        classes: How many there are in training.
+        ways: Of the tasks.
+        method: "probe" trains the head alone on a task, "full" the embedding, too.
+        inner_steps: On a task.
+        inner_learning_rate: Of Adam on a task.
+        name: Of the model.
+
+    Raises:
+        ValueError: If the embedding returns no vectors, a number is not in its range, or the method is unknown.
+
+    >>> import tf_metalearn as tfm
+    >>> learner = FineTuning(tfm.backbones.conv4(filters=8), classes=64)
+    >>> learner(tf.zeros([3, 28, 28, 1])).shape
+    TensorShape([3, 64])
+    >>> learner(tfm.Episode(tf.zeros([1, 5, 28, 28, 1]), tf.range(5)[None], tf.zeros([1, 9, 28, 28, 1]))).shape
+    TensorShape([1, 9, 5])
+
+    Reference: Ravi and Larochelle 2017, section 5.1, "Baseline-finetune". https://openreview.net/forum?id=rJY0-Kcll
+    """
+
+    def __init__(
+        self,
+        embedding: keras.Model,
+        classes: int,
+        ways: int = 5,
+        method: str = "probe",
+        inner_steps: int = 100,
+        inner_learning_rate: float = 0.01,
+        name: str = "fine_tuning",
+        **kwargs: Any,
+    ):
+        super().__init__(name=name, **kwargs)
+        check_numbers(optional=False, classes=(classes, 1), ways=(ways, 1), inner_steps=(inner_steps, 0))
+        if method not in METHODS:
+            raise ValueError(f"`method` must be one of {METHODS}. Received: method={method!r}.\nTry 'probe'.")
+        if not isinstance(embedding, keras.Model) or not embedding.built or len(embedding.output_shape) != 2:
+            raise ValueError(
+                f"`embedding` must be a built Keras model that returns vectors. Received: {embedding!r}.\n"
+                "Begin it with keras.Input, and end it with Flatten or global pooling."
+            )
+        self.embedding, self.classes, self.ways, self.method = embedding, classes, ways, method
+        self.inner_steps, self.inner_learning_rate = inner_steps, inner_learning_rate
+        self.head = keras.layers.Dense(classes, dtype=self.dtype_policy, name="all_classes")
+        self.head.build(embedding.output_shape)
+        self._adaptation = self._adaptation_of(self._task_model())
+        self.built = True
+
+    def _task_model(self) -> keras.Model:
+        """What learns on a task: a head that knows nothing yet, over the embedding or its vectors."""
+        head = keras.layers.Dense(self.ways, kernel_initializer="zeros", dtype=self.dtype_policy, name="head")
+        if self.method == "full":
+            return keras.Sequential([keras.Input(self.embedding.input_shape[1:]), self.embedding, head])
+        return keras.Sequential([keras.Input(self.embedding.output_shape[1:], dtype=self.compute_dtype), head])
+
+    def _adaptation_of(self, model: keras.Model) -> Adaptation:
+        stateless = StatelessModel(model)
+        return Adaptation(
+            stateless,
+            Adam(self.inner_learning_rate, dtype=stateless.dtype.name),
+            mean_loss(keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
+            [segment.name for segment in stateless.segments],
+            running_averages=True,
+        )
+
+    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
+        """Predicts.
+
+        Args:
+            inputs: An `Episode`, or `[examples, ...]`.
+            training: Whether the embedding is in training mode; never on episodes.
+
+        Returns:
+            `[tasks, queries, ways]` logits; or of examples `[examples, classes]`.
+        """
+        if not isinstance(inputs, Episode):
+            return self.head(self.embedding(inputs, training=training))
+        episode = checked(inputs, self.embedding.input_shape[1:], self.ways)
+        signature = tf.TensorSpec([episode.query_x.shape[1], self.ways], self.compute_dtype)
+        return tf.map_fn(self._predict_task, episode, fn_output_signature=signature, parallel_iterations=8)
+
+    def _predict_task(self, task: Episode) -> tf.Tensor:
+        task = self._as_vectors(task)
+        adaptation, settings = self._adaptation, Settings(training=False, second_derivatives=False)
+        adapted = adaptation.advance(adaptation.start(), task.support_x, task.support_y, self.inner_steps, settings)
+        return adaptation.predict(adapted, task, settings)[0]
+
+    def _as_vectors(self, task: Episode) -> Episode:
+        """With a frozen embedding, a task's vectors in the place of its examples."""
+        if self.method == "full":
+            return task
+        support, query = (self.embedding(x, training=False) for x in (task.support_x, task.query_x))
+        return task._replace(support_x=support, query_x=query)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Keras's, on labelled examples; the head of the tasks is not part of it."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if isinstance(x, Episode | tuple | list):
+            raise ValueError(
+                "`x` of `fit` must be a batch of examples, with labels of all training classes. Received: episodes.\n"
+                "FineTuning learns as an ordinary classifier: fit(tf_metalearn.load_examples(source), ...)."
+            )
+        variables = [*self.embedding.trainable_variables, *self.head.trainable_variables]
+        with tf.GradientTape() as tape:
+            logits = self(x, training=True)
+            loss = self.compute_loss(x=x, y=y, y_pred=logits, sample_weight=sample_weight, training=True)
+            scaled = self.optimizer.scale_loss(loss)
+        self.optimizer.apply(tape.gradient(scaled, [variable.value for variable in variables]), variables)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        self._loss_tracker.update_state(loss * replicas, sample_weight=tf.shape(y)[0])
+        logs = self.compute_metrics(x, y, logits, sample_weight=sample_weight)
+        # An interval over tasks means nothing where there are none.
+        return {name: value for name, value in logs.items() if not name.endswith("_ci95")}
+
+    def adapt(self, support_x: Any, support_y: Any) -> AdaptedClassifier:
+        """Returns a classifier for one task; the learner stays as it is.
+
+        Args:
+            support_x: `[support, ...]`.
+            support_y: `[support]` labels of any hashable kind, of at most `ways` classes.
+        """
+        classes, numbers = class_numbers(support_y)
+        if not classes or len(support_x) != len(numbers) or len(classes) > self.ways:
+            raise ValueError(
+                f"`support_y` must have a label for each example, of at most {self.ways} classes. Received: "
+                f"{len(support_x)} examples, {len(numbers)} labels and {len(classes)} classes.\n"
+                "Make a FineTuning with more ways for more classes."
+            )
+        task = as_task(support_x, numbers, self.embedding)
+        # Weights of its own, which neither this learner nor other threads share.
+        embedding = keras.models.clone_model(self.embedding)
+        embedding.set_weights(self.embedding.get_weights())
+        settings = Settings(training=False, second_derivatives=False)
+        head = keras.layers.Dense(self.ways, kernel_initializer="zeros", dtype=self.dtype_policy, name="head")
+        whole = keras.Sequential([keras.Input(embedding.input_shape[1:]), embedding, head])
+        model = whole if self.method == "full" else keras.Sequential([keras.Input(embedding.output_shape[1:]), head])
+        adaptation = self._adaptation_of(model)
+
+        @tf.function
+        def run():
+            x = self._as_vectors(task).support_x
+            return adaptation.advance(adaptation.start(), x, task.support_y, self.inner_steps, settings).parameters
+
+        StatelessModel(model).assign(run())
+        return AdaptedClassifier(whole, tuple(classes))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "embedding": keras.saving.serialize_keras_object(self.embedding),
+            "classes": self.classes,
+            "ways": self.ways,
+            "method": self.method,
+            "inner_steps": self.inner_steps,
+            "inner_learning_rate": self.inner_learning_rate,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "FineTuning":
+        embedding = keras.saving.deserialize_keras_object(config["embedding"], custom_objects)
+        return cls(**{**config, "embedding": embedding})

@@ -1,0 +1,114 @@
+"""What adapting gives: an ordinary Keras model for the classes of one task."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+class TaskClassifier(keras.Model):
+    """A classifier of one task's classes: `predict` returns probabilities `[examples, classes]`.
+
+    It is compiled, and `evaluate(x, y)` takes labels of the kind that it was adapted to.
+
+    Args:
+        classes: The labels, in the order of the probabilities.
+        name: Of the model.
+    """
+
+    def __init__(self, classes: Sequence[Hashable] = (), name: str = "task_classifier", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        self._classes = tuple(classes)
+        self.built = True
+        self.compile("sgd", loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
+
+    @property
+    def classes(self) -> list[Hashable]:
+        """The labels, in the order of the probabilities."""
+        return list(self._classes)
+
+    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Keras's `evaluate`.
+
+        Args:
+            x: `[examples, ...]`; or a data set of `(x, y)` where y are places in `classes`.
+            y: `[examples]` labels.
+            **kwargs: As Keras has them.
+
+        Raises:
+            ValueError: If a label is not among `classes`.
+        """
+        return super().evaluate(x, None if y is None else self._places(y), **kwargs)
+
+    def _places(self, labels: Any) -> np.ndarray:
+        listed = as_list(labels)
+        if unknown := [label for label in listed if label not in self._classes]:
+            raise ValueError(
+                f"`y` must hold labels that the classifier knows: {', '.join(map(repr, self._classes))}. "
+                f"Received: {unknown[0]!r}.\nAdapt to a support set that has this class, too."
+            )
+        return np.array([self._classes.index(label) for label in listed], np.int32)
+
+    def get_config(self) -> dict[str, Any]:
+        # Keras's own serialization tells tuples from lists: a label may be one.
+        classes = [keras.saving.serialize_keras_object(label) for label in self._classes]
+        return {**super().get_config(), "classes": classes}
+
+    @staticmethod
+    def classes_of(config: dict[str, Any]) -> tuple[Hashable, ...]:
+        """The labels that `get_config` has put into a configuration."""
+        return tuple(keras.saving.deserialize_keras_object(label) for label in config["classes"])
+
+
+@keras.saving.register_keras_serializable("tf_metalearn")
+class AdaptedClassifier(TaskClassifier):
+    """A base learner that was adapted to one task: `predict` returns probabilities `[examples, classes]`.
+
+    Args:
+        model: The base learner, with adapted weights.
+        classes: The labels of its outputs; outputs beyond them are left out.
+        name: Of the model.
+    """
+
+    def __init__(
+        self, model: keras.Model, classes: tuple[Any, ...] = (), name: str = "adapted_classifier", **kwargs: Any
+    ):
+        super().__init__(classes, name=name, **kwargs)
+        self.model = model
+
+    def call(self, x: Any, training: bool | None = None) -> tf.Tensor:
+        """Returns `[examples, classes]` probabilities."""
+        return tf.nn.softmax(self.model(x, training=False)[..., : len(self.classes)])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "model": keras.saving.serialize_keras_object(self.model)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "AdaptedClassifier":
+        model = keras.saving.deserialize_keras_object(config["model"], custom_objects)
+        return cls(**{**config, "model": model, "classes": cls.classes_of(config)})
+
+
+def as_list(labels: Any) -> list[Hashable]:
+    """Labels of any kind as plain Python values."""
+    return labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
+
+
+def class_numbers(labels: Any) -> tuple[list[Hashable], np.ndarray]:
+    """Numbers the classes of a support set in the order in which they come.
+
+    Args:
+        labels: `[support]` of any hashable kind.
+
+    Returns:
+        The classes, and `[support]` int32.
+
+    >>> class_numbers(["cat", "dog", "cat"])
+    (['cat', 'dog'], array([0, 1, 0], dtype=int32))
+    """
+    listed = as_list(labels)
+    classes = list(dict.fromkeys(listed))
+    places = {label: place for place, label in enumerate(classes)}
+    return classes, np.array([places[label] for label in listed], np.int32)
