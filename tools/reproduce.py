@@ -235,11 +235,13 @@ def update_docs(docs: Path, name: str, text: str, pictures: Sequence[Path]) -> N
 @click.option("--out", type=click.Path(path_type=Path), help="Where results go. [default: runs/EXPERIMENT]")
 @click.option("--seed", default=0, show_default=True, help="Of the training episodes and of the fresh test runs.")
 @click.option("--docs", type=click.Path(path_type=Path), help="Also write the results into this folder's results.md.")
-@click.option("--shipped", is_flag=True, help="Test the rule that ships with the package instead of training one.")
+@click.option(
+    "--shipped", is_flag=True, help="Test the rule or learner that ships with the package instead of training one."
+)
 def main(name: str, out: Path | None, seed: int, docs: Path | None, shipped: bool) -> None:
     """Trains and tests what EXPERIMENT is about: a learned optimizer, against tuned ones (digits, quadratic, mnist,
-    cifar100), or a few-shot learner (omniglot_prototypical)."""
-    from tf_metalearn import load_rule, save_rule, set_cpu_threads
+    cifar100), or a few-shot learner (such as omniglot_maml_5way_1shot)."""
+    from tf_metalearn import load, load_rule, save_rule, set_cpu_threads
 
     learners = learner_experiments()
     if name in learners:
@@ -247,7 +249,7 @@ def main(name: str, out: Path | None, seed: int, docs: Path | None, shipped: boo
         directory.mkdir(parents=True, exist_ok=True)
         if learners[name].many_small_operations:
             set_cpu_threads()
-        learner = train_learner(learners[name], directory, seed)
+        learner = load(name) if shipped else train_learner(learners[name], directory, seed)
         # Test episodes have a seed of their own.
         text = test_learner(learner, learners[name], seed + 1)
         # Ready to evaluate, without the state of the optimizer that trained it.

@@ -140,5 +140,5 @@ class TaskInterval(keras.metrics.Metric):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "TaskInterval":
-        loss = config["loss"]
+        loss = config.get("loss")
         return cls(**{**config, "loss": loss if loss is None else keras.losses.deserialize(loss)})

@@ -10,7 +10,12 @@ import tensorflow as tf
 from tf_metalearn.episodes.episode import Episode
 
 
-def checked(episode: Episode, shape: Sequence[int | None], outputs: int | None) -> Episode:
+def checked(
+    episode: Episode,
+    shape: Sequence[int | None],
+    outputs: int | None,
+    support_shape: Sequence[int | None] | None = None,
+) -> Episode:
     """An episode as tensors, with labels as integers, once it is what a learner can use.
 
     Values are checked as the episode runs, in compiled functions too; XLA leaves these checks out.
@@ -19,17 +24,20 @@ def checked(episode: Episode, shape: Sequence[int | None], outputs: int | None) 
         episode: A batch of tasks. Labels of shape `[tasks, support]` are classes, others are values to regress.
         shape: Of one example, None where any size will do.
         outputs: Of the base learner, as many as there must be classes; None when any number will do.
+        support_shape: Of what is in the support set, where that is not examples but metadata.
 
     Raises:
         ValueError: If examples have another shape, are not finite, or labels are not 0 to ways - 1, each at least once.
             In a compiled function it is a `tf.errors.InvalidArgumentError` where values are the matter.
     """
     support_x, support_y, query_x = (tf.convert_to_tensor(part) for part in episode)
+    shapes = {"support_x": support_shape or shape, "query_x": shape}
     for argument, x in (("support_x", support_x), ("query_x", query_x)):
-        expected = tf.TensorShape([None, None, *shape])
+        expected = tf.TensorShape([None, None, *shapes[argument]])
         if not expected.is_compatible_with(x.shape):
+            example = ", ".join(map(str, shapes[argument]))
             raise ValueError(
-                f"`{argument}` must be [tasks, examples, {', '.join(map(str, shape))}], as the model was built. "
+                f"`{argument}` must be [tasks, examples, {example}], as the model was built. "
                 f"Received: {x.shape.as_list()}.\n"
                 "Load episodes with another `image_size`, or build the model for these."
             )

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.learners.base import FewShotLearner
+from tf_metalearn.learners.checks import checked
 from tf_metalearn.learners.task_classifier import TaskClassifier, class_numbers
 
 DISTANCES = ("euclidean", "cosine")
@@ -80,8 +81,8 @@ class PrototypicalNetwork(FewShotLearner):
         return self.distance == "cosine" or self.metadata_encoder is not None
 
     def call(self, episode: Episode, training: bool | None = None) -> tf.Tensor:
-        support_x, support_y, query_x = (tf.convert_to_tensor(part) for part in episode)
-        labels = tf.cast(support_y, tf.int32)
+        metadata = None if self.metadata_encoder is None else self.metadata_encoder.input_shape[1:]
+        support_x, labels, query_x = checked(episode, self.embedding.input_shape[1:], self.ways, metadata)
         if self.metadata_encoder is None:
             # Together, so that batch normalisation sees both.
             count = tf.shape(support_x)[1]

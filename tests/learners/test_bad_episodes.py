@@ -1,0 +1,104 @@
+"""Episodes that no learner can use, and inner loops that diverge."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_metalearn as tfm
+
+
+@pytest.fixture(params=["MAML", "PrototypicalNetwork"])
+def learner(request, network):
+    learner = getattr(tfm, request.param)(network())
+    learner.compile(keras.optimizers.SGD(0.1))
+    return learner
+
+
+def changed(points, **parts):
+    episode, _ = points()
+    return episode._replace(
+        **{name: tf.constant(change(getattr(episode, name).numpy())) for name, change in parts.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("support_y", lambda y: y - 1, r"`support_y` must be 0 to .*Received labels: \[\[-1"),
+        ("support_y", lambda y: np.where(y == 1, 0, y), r"`support_y` must be 0 to .*an example of each class"),
+        ("support_x", lambda x: np.where(x == x[0, 0, 0], np.nan, x), r"`support_x` must be finite numbers.*NaN"),
+        ("query_x", lambda x: x / 0.0, r"`query_x` must be finite numbers"),
+        ("query_x", lambda x: x[..., :1], r"`query_x` must be \[tasks, examples, 2\].*Received: \[2, 4, 1\]"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_it_is_refused_in_words_at_once_and_in_compiled_functions(learner, points, part, change, message):
+    episode = changed(points, **{part: change})
+    with pytest.raises(ValueError, match=r"(?s)" + message):
+        learner(episode)
+    before = learner.get_weights()
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=rf"(?s)`{part}` must be"):
+        learner.train_on_batch(episode, points()[1])
+    for expected, weight in zip(before, learner.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_labels_must_be_as_many_as_the_base_learner_has_outputs(network, points):
+    with pytest.raises(ValueError, match=r"`support_y` must be 0 to 3, as the base learner has 4 outputs[\s\S]*ways=4"):
+        tfm.MAML(network(outputs=4))(points()[0])
+    with pytest.raises(ValueError, match=r"`support_y` must be 0 to 1, as the base learner has 2 outputs[\s\S]*ways=2"):
+        tfm.MAML(network(outputs=2))(points()[0])
+
+
+def steep(points):
+    """Labels of a regression so large that gradient descent with a rate of 1e20 overflows."""
+    (episode, _), y = points(), np.full([2, 6, 1], 1e10, "float32")
+    return episode._replace(support_y=tf.constant(y)), tf.constant(y[:, :4])
+
+
+def test_tasks_that_diverge_are_left_out_and_reported(network, points):
+    """The first of two tasks overflows; the update is that of the second alone."""
+    data = steep(points)
+    calm = np.where(np.arange(2)[:, None, None] == 0, 1e10, 1.0).astype("float32")
+    episode = data[0]._replace(support_y=tf.constant(np.broadcast_to(calm, [2, 6, 1])))
+    query_y = tf.zeros([2, 4, 1])
+    weights = []
+    for part in (slice(0, 2), slice(1, 2)):
+        learner = tfm.MAML(network(outputs=1), 3, 1e6, inner_loss=huge)
+        learner.compile(keras.optimizers.Adam(0.01), loss="mse")
+        batch = tf.data.Dataset.from_tensors((tfm.Episode(*(x[part] for x in episode)), query_y[part])).repeat(2)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            logs = learner.fit(batch, verbose=0).history
+        weights.append(learner.get_weights())
+        said = [str(one.message) for one in caught if "diverged" in str(one.message)]
+        assert logs["diverged"] == [2.0 if part.start == 0 else 0.0]
+        assert len(said) == (part.start == 0)
+        if said:
+            assert "2 tasks diverged: from inner step 1 on" in said[0]
+            assert "Lower the inner learning rate" in said[0]
+    for one, other in zip(*weights, strict=True):
+        assert np.all(np.isfinite(one))
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def huge(y, outputs):
+    """Overflows after one step where labels are large, and has no gradient where they are small."""
+    return tf.reduce_mean(tf.where(y > 1e5, tf.square(outputs * y * 1e5), 0.0 * outputs))
+
+
+def test_adapting_warns_when_it_diverges(network):
+    learner = tfm.MAML(network(outputs=1), 3, 1e6, inner_loss=huge)
+    with pytest.warns(UserWarning, match=r"1 task diverged: from inner step 1 on"):
+        learner.adapt(np.ones([3, 2]), np.full([3, 1], 1e10))
+
+
+def test_adapting_refuses_what_is_no_support_set(network):
+    learner = tfm.MAML(network())
+    with pytest.raises(ValueError, match=r"`support_x` must be finite numbers"):
+        learner.adapt(np.full([3, 2], np.nan), list("abc"))
+    with pytest.raises(ValueError, match=r"`support_x` must be \[tasks, examples, 2\]"):
+        learner.adapt(np.zeros([3, 5]), list("abc"))

@@ -1,0 +1,70 @@
+"""Reptile: no differentiation through the loop, mini-batches, and the step towards the adapted parameters."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tf_metalearn as tfm
+from tf_metalearn.rules import GradientDescent
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 0.25])
+def test_it_moves_a_part_of_the_way_to_the_mean_of_the_adapted_parameters(network, points, epsilon):
+    """theta + epsilon * (mean of theta_k - theta), theta_k by Keras's own gradient descent on each task."""
+    (episode, query_y), model = points(), network()
+    start = model.get_weights()
+    ends = []
+    for x, y in zip(episode.support_x, episode.support_y, strict=True):
+        one = network()
+        one.compile(keras.optimizers.SGD(0.3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        one.fit(x, y, batch_size=6, epochs=4, shuffle=False, verbose=0)
+        ends.append(one.get_weights())
+    learner = tfm.Reptile(model, 4, inner_batch_size=None, rule=GradientDescent(0.3))
+    learner.compile(keras.optimizers.SGD(epsilon))
+    learner.train_on_batch(episode, query_y)
+    for before, weight, *adapted in zip(start, model.get_weights(), *ends, strict=True):
+        np.testing.assert_allclose(weight, before + epsilon * (np.mean(adapted, axis=0) - before), rtol=1e-4, atol=1e-6)
+
+
+def test_inner_batches_go_round_the_support_set():
+    """y = w x by one-parameter gradient descent from w = 0 on examples (1, 1), (1, 2), (1, 4): rate 1/4, loss (w-y)^2,
+    batches of two: w = 0 -> 0 + (1 + 2) / 4 = 0.75, then (4, 1): -> 0.75 + (3.25 + 0.25) / 4 = 1.625."""
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    rule = GradientDescent(0.25)
+    learner = tfm.Reptile(model, 2, inner_batch_size=2, evaluation_steps=2, rule=rule, inner_loss="mse")
+    episode = tfm.Episode(np.float32([[[1], [1], [1]]]), np.float32([[[1], [2], [4]]]), np.float32([[[10]]]))
+    np.testing.assert_allclose(learner(episode), [[[16.25]]])
+
+
+def test_its_own_rule_is_adam_without_momentum(network, points):
+    """The first step of Adam moves every coordinate by the rate, against the gradient's sign."""
+    (episode, query_y), model = points(), network()
+    start = model.get_weights()
+    learner = tfm.Reptile(model, 1, inner_learning_rate=0.01, inner_batch_size=None)
+    assert learner.rule.beta_1 == 0.0
+    learner.compile()
+    learner.train_on_batch(tfm.Episode(*(part[:1] for part in episode)), query_y[:1])
+    for before, weight in zip(start, model.get_weights(), strict=True):
+        np.testing.assert_allclose(np.abs(weight - before), 0.01, rtol=1e-3)
+
+
+def test_nothing_but_the_base_learner_is_learned(network):
+    learner = tfm.Reptile(network())
+    assert [variable.path for variable in learner.trainable_variables] == [
+        variable.path for variable in learner.base_learner.trainable_variables
+    ]
+
+
+@pytest.mark.slow
+def test_it_learns_sine_waves(seed):
+    learner = tfm.Reptile(
+        tfm.backbones.sinusoid_mlp(), inner_steps=10, inner_learning_rate=0.01, evaluation_steps=30, inner_loss="mse"
+    )
+    learner.compile(keras.optimizers.SGD(0.5), loss="mse")
+    test = tfm.load_episodes("sinusoids", "test", shots=10, queries=10, batch_size=8, episodes=80)
+    before = learner.evaluate(test, verbose=0, return_dict=True)
+    learner.fit(tfm.load_episodes("sinusoids", shots=20, queries=10, batch_size=8), steps_per_epoch=600, verbose=0)
+    after = learner.evaluate(test, verbose=0, return_dict=True)
+    assert after["loss"] < 0.6 * before["loss"]
+    assert tf.math.is_finite(after["loss"])
