@@ -101,7 +101,7 @@ def _gradient_based_learners() -> dict[str, LearnerExperiment]:
             source="omniglot",
             training=five_way,
             tests=_both_modes("98.7", transductive="98.7 (MAML), 98.3 (first order)"),
-            epochs=50,
+            epochs=100,
             steps=500,
             learning_rate=2e-3,
         ),
