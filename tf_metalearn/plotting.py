@@ -275,8 +275,14 @@ def plot_adapted_curves(
     for index, (name, values) in enumerate(predictions.items()):
         look = {"color": COLOURS[index % len(COLOURS)], "linestyle": STYLES[index % len(STYLES)], "linewidth": 2}
         axes.plot(np.ravel(x), np.ravel(values), label=name, **look)
-    points = (np.ravel(part) for part in support)
-    axes.scatter(*points, color=WRONG, zorder=3, s=42, label=f"{len(support[0])} support points")
+    axes.scatter(
+        np.ravel(support[0]),
+        np.ravel(support[1]),
+        color=WRONG,
+        zorder=3,
+        s=42,
+        label=f"{len(support[0])} support points",
+    )
     axes.set_title(title, loc="left", fontweight="bold", color="#111111")
     axes.set(xlabel="x", ylabel="y")
     _legend_beside(axes)

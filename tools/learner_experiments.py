@@ -1,11 +1,10 @@
-"""Few-shot learners as published: how each is trained and tested. `tools/reproduce.py NAME` runs one."""
+"""Few-shot learners as published: how each is trained, and what it is tested on. `tools/reproduce.py NAME` runs one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import click
+from learner_pictures import plot_gates_of, plot_sine_waves
 
 
 @dataclass(frozen=True)
@@ -15,14 +14,14 @@ class LearnerTest:
     Args:
         title: In the table.
         episodes: Arguments of `load_episodes`.
-        published: What papers report, in words.
-        settings: Of the learner's configuration that differ in this test, such as `transductive`.
+        published: What papers report, in words; empty if nothing.
+        change: Makes of the trained learner what is tested; the learner itself when None.
     """
 
     title: str
     episodes: Mapping[str, Any]
-    published: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    published: str = ""
+    change: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,16 @@ class LearnerExperiment:
 
     Args:
         learner: Makes the untrained learner.
-        source: Of the episodes, as `load_episodes` has it.
-        training: Arguments of `load_episodes` in training.
+        source: Of the data, as `load_episodes` has it.
+        training: Arguments of `load_episodes` in training; of `load_examples` if there is no "ways" or "shots".
         tests: What it is tested on.
         epochs: The learner is saved after each.
         steps: Updates in an epoch.
         learning_rate: At the start; it falls to 0 along a cosine.
-        optimizer: Makes the optimizer, given that schedule.
+        optimizer: Makes the optimizer, given that schedule; Adam when None.
+        loss: Of the query predictions; cross-entropy on logits when None.
+        baselines: Names of experiments that are trained and tested beside it.
+        pictures: Draws figures of the trained learner, by name.
         episodes: Of each test.
         many_small_operations: Whether each operation runs on one thread; see `set_cpu_threads`.
     """
@@ -50,13 +52,16 @@ class LearnerExperiment:
     steps: int
     learning_rate: float
     optimizer: Callable[[Any], Any] | None = None
+    loss: str | None = None
+    baselines: Sequence[str] = ()
+    pictures: Callable[[Any, Callable[..., Any]], Mapping[str, Any]] | None = None
     episodes: int = 1000
     many_small_operations: bool = True
 
 
 def learner_experiments() -> dict[str, LearnerExperiment]:
     """All experiments by the name of what they train."""
-    return {**_metric_learners(), **_gradient_based_learners()}
+    return {**_metric_learners(), **_on_omniglot(), **_on_colour_images(), **_on_sine_waves()}
 
 
 def _metric_learners() -> dict[str, LearnerExperiment]:
@@ -85,71 +90,182 @@ def _metric_learners() -> dict[str, LearnerExperiment]:
     }
 
 
-def _gradient_based_learners() -> dict[str, LearnerExperiment]:
+def _on_omniglot() -> dict[str, LearnerExperiment]:
     import keras
 
     from tf_metalearn import backbones
     from tf_metalearn.learners import ANIL, MAML, MetaLSTM, MetaSGD, Reptile
     from tf_metalearn.rules import MetaLSTMRule
 
-    five_way = {**_omniglot_training(ways=5, shots=1, queries=5), "batch_size": 8}
-    # Reptile has no query set to learn from.
-    many_shots = {**_omniglot_training(ways=5, shots=10, queries=1), "batch_size": 8}
+    def experiment(learner, epochs, ways=5, shots=1, published="", transductive="", **others):
+        return LearnerExperiment(
+            **{
+                "learner": learner,
+                "source": "omniglot",
+                "training": {**_omniglot_training(ways=ways, shots=shots, queries=5), "batch_size": 8},
+                "tests": _both_modes(ways, shots, published, transductive),
+                "epochs": epochs,
+                "steps": 500,
+                "learning_rate": 2e-3,
+                **others,
+            }
+        )
+
+    def maml(ways):
+        # One step where the paper takes one, with a rate for each layer; so too in the next.
+        return lambda: MAML(backbones.conv4(outputs=ways), inner_steps=1, learned_rates=True)
+
+    def meta_lstm():
+        # The input gate starts where gradient descent would, and not where mini-ImageNet's training begins: this
+        # saves the thousands of updates that its bias needs to get there.
+        rule = MetaLSTMRule(input_bias=(-1.5, -0.5), seed=0)
+        return MetaLSTM(backbones.conv4(filters=32, outputs=5), inner_steps=5, rule=rule)
+
     return {
-        "omniglot_maml_5way_1shot": LearnerExperiment(
-            learner=lambda: MAML(backbones.conv4(outputs=5), inner_steps=1, learned_rates=True),
-            source="omniglot",
-            training=five_way,
-            tests=_both_modes("98.7", transductive="98.7 (MAML), 98.3 (first order)"),
-            epochs=100,
-            steps=500,
-            learning_rate=2e-3,
-        ),
-        "omniglot_meta_lstm_5way_1shot": LearnerExperiment(
-            # The input gate starts where gradient descent would, and not where mini-ImageNet's training begins: this
-            # saves the thousands of updates that its bias needs to get there.
-            learner=lambda: MetaLSTM(
-                backbones.conv4(filters=32, outputs=5),
-                inner_steps=5,
-                rule=MetaLSTMRule(input_bias=(-1.5, -0.5), seed=0),
-            ),
-            source="omniglot",
-            training={**five_way, "batch_size": 2},
-            tests=_both_modes("none", transductive="none"),
-            epochs=50,
-            steps=500,
-            learning_rate=2e-3,
+        "omniglot_maml_5way_1shot": experiment(maml(5), 100, published="", transductive="98.7 (first order 98.3)"),
+        "omniglot_meta_lstm_5way_1shot": experiment(
+            meta_lstm,
+            50,
+            training={**_omniglot_training(ways=5, shots=1, queries=5), "batch_size": 2},
             optimizer=lambda schedule: keras.optimizers.Adam(schedule, global_clipnorm=0.25),
+            pictures=plot_gates_of,
         ),
-        "omniglot_meta_sgd_5way_1shot": LearnerExperiment(
-            learner=lambda: MetaSGD(backbones.conv4(outputs=5)),
-            source="omniglot",
-            training=five_way,
-            tests=_both_modes("99.53", transductive="99.53"),
-            epochs=50,
-            steps=500,
-            learning_rate=2e-3,
+        "omniglot_meta_sgd_5way_1shot": experiment(
+            lambda: MetaSGD(backbones.conv4(outputs=5)), 50, transductive="99.53"
         ),
-        "omniglot_reptile_5way_1shot": LearnerExperiment(
-            learner=lambda: Reptile(backbones.conv4(outputs=5)),
-            source="omniglot",
-            training=many_shots,
-            tests=_both_modes("95.39", transductive="97.68"),
-            epochs=50,
-            steps=200,
+        "omniglot_reptile_5way_1shot": experiment(
+            lambda: Reptile(backbones.conv4(outputs=5)),
+            100,
+            # Reptile learns from the support set alone.
+            training={**_omniglot_training(ways=5, shots=10, queries=1), "batch_size": 8},
+            published="95.39",
+            transductive="97.68",
             learning_rate=1.0,
+            steps=250,
             optimizer=keras.optimizers.SGD,
         ),
-        "omniglot_anil_5way_1shot": LearnerExperiment(
-            learner=lambda: ANIL(backbones.conv4(outputs=5), inner_steps=1, learned_rates=True),
-            source="omniglot",
-            training=five_way,
-            tests=_both_modes("none", transductive="none"),
-            epochs=50,
-            steps=500,
-            learning_rate=2e-3,
+        "omniglot_anil_5way_1shot": experiment(
+            lambda: ANIL(backbones.conv4(outputs=5), inner_steps=1, learned_rates=True), 50
         ),
+        "omniglot_maml_5way_5shot": experiment(maml(5), 50, shots=5, transductive="99.9 (first order 99.2)"),
+        "omniglot_maml_20way_1shot": experiment(maml(20), 50, ways=20, transductive="95.8 (first order 89.4)"),
     }
+
+
+def _on_colour_images() -> dict[str, LearnerExperiment]:
+    """CIFAR-FS, and the Meta-LSTM's own experiment on a user's mini-ImageNet; each beside the baselines."""
+    found = {}
+    for source, side in (("cifar_fs", 32), ("mini_imagenet", 84)):
+        found[f"{source}_fine_tuning"] = _fine_tuning(source, side)
+        for shots in (1, 5):
+            found[f"{source}_maml_5way_{shots}shot"] = _colour_maml(source, side, shots)
+            found[f"{source}_meta_lstm_5way_{shots}shot"] = _colour_meta_lstm(source, side, shots)
+    return found
+
+
+def _colour_network(side: int, outputs: int | None) -> Any:
+    from tf_metalearn import backbones
+
+    return backbones.conv4((side, side, 3), 32, outputs, downsample="max")
+
+
+def _colour_training(**shape: int) -> dict[str, Any]:
+    from tf_metalearn import Augmentation
+
+    return {"split": "train", "augmentation": Augmentation(shift=2, flip=True, fill="reflect"), **shape}
+
+
+def _fine_tuning(source: str, side: int) -> LearnerExperiment:
+    from tf_metalearn.learners import FineTuning, PrototypicalNetwork
+
+    def nearest_mean(learner: Any) -> Any:
+        # With one shot, the nearest neighbour.
+        baseline = PrototypicalNetwork(learner.embedding, distance="cosine")
+        baseline.compile()
+        return baseline
+
+    return LearnerExperiment(
+        learner=lambda: FineTuning(_colour_network(side, None), classes=64),
+        source=source,
+        training=_colour_training(batch_size=64),
+        tests=[
+            LearnerTest(f"{name}, 5-way {shots}-shot", {"split": "test", "ways": 5, "shots": shots}, change=change)
+            for shots in (1, 5)
+            for name, change in (("linear probe", None), ("nearest class mean", nearest_mean))
+        ],
+        epochs=20,
+        steps=250,
+        learning_rate=2e-3,
+        many_small_operations=False,
+    )
+
+
+def _colour_maml(source: str, side: int, shots: int) -> LearnerExperiment:
+    from tf_metalearn.learners import MAML
+
+    published = {("cifar_fs", 1): "58.9", ("cifar_fs", 5): "71.5", ("mini_imagenet", 1): "48.70"}
+    return LearnerExperiment(
+        learner=lambda: MAML(_colour_network(side, 5), 3, 0.05, learned_rates=True, multi_step_updates=5000),
+        source=source,
+        training=_colour_training(ways=5, shots=shots, queries=15, batch_size=4),
+        tests=_both_modes(5, shots, "", published.get((source, shots), "63.11")),
+        epochs=50,
+        steps=200,
+        learning_rate=1e-3,
+        baselines=[f"{source}_fine_tuning"],
+    )
+
+
+def _colour_meta_lstm(source: str, side: int, shots: int) -> LearnerExperiment:
+    import keras
+
+    from tf_metalearn.learners import MetaLSTM
+    from tf_metalearn.rules import MetaLSTMRule
+
+    # The paper's numbers of passes over the support set.
+    passes = {1: 12, 5: 8}[shots]
+    published = {("mini_imagenet", 1): "43.44", ("mini_imagenet", 5): "60.60"}
+    return LearnerExperiment(
+        learner=lambda: MetaLSTM(_colour_network(side, 5), passes, MetaLSTMRule(input_bias=(-4, -3), seed=0)),
+        source=source,
+        training=_colour_training(ways=5, shots=shots, queries=15, batch_size=1),
+        tests=_both_modes(5, shots, published.get((source, shots), ""), ""),
+        epochs=50,
+        steps=300,
+        learning_rate=1e-3,
+        optimizer=lambda schedule: keras.optimizers.Adam(schedule, global_clipnorm=0.25),
+        baselines=[f"{source}_fine_tuning"],
+        pictures=plot_gates_of,
+    )
+
+
+def _on_sine_waves() -> dict[str, LearnerExperiment]:
+    return {f"sinusoids_maml_{shots}shot": _sine_waves(shots) for shots in (5, 10)}
+
+
+def _sine_waves(shots: int) -> LearnerExperiment:
+    from tf_metalearn import backbones
+    from tf_metalearn.learners import MAML
+
+    def after(steps: int) -> LearnerTest:
+        def change(learner: Any) -> Any:
+            changed = learner.with_settings(evaluation_steps=steps)
+            changed.compile(loss="mse")
+            return changed
+
+        return LearnerTest(f"inner steps: {steps}", {"split": "test", "shots": shots, "queries": 100}, change=change)
+
+    return LearnerExperiment(
+        learner=lambda: MAML(backbones.sinusoid_mlp(), 1, 0.01, evaluation_steps=10, inner_loss="mse"),
+        source="sinusoids",
+        training={"split": "train", "shots": shots, "queries": 10, "batch_size": 25},
+        tests=[after(1), after(5), after(10)],
+        epochs=20,
+        steps=1000,
+        learning_rate=1e-3,
+        loss="mse",
+        pictures=plot_sine_waves,
+    )
 
 
 def _omniglot_training(**shape: int) -> dict[str, Any]:
@@ -160,91 +276,15 @@ def _omniglot_training(**shape: int) -> dict[str, Any]:
     return {"split": "train+validation", "augmentation": changes, **shape}
 
 
-def _both_modes(published: str, transductive: str) -> list[LearnerTest]:
-    """5-way 1-shot on Omniglot's test characters, with batch statistics of the support set and of the query set."""
-    episodes = {"split": "test", "ways": 5, "shots": 1}
+def _both_modes(ways: int, shots: int, published: str, transductive: str) -> list[LearnerTest]:
+    """Test classes with batch statistics of the support set, and of the query set as in MAML's published figures."""
+    title, episodes = f"{ways}-way {shots}-shot", {"split": "test", "ways": ways, "shots": shots}
     return [
-        LearnerTest("5-way 1-shot", episodes, published),
-        LearnerTest("5-way 1-shot, transductive", episodes, transductive, {"transductive": True}),
+        LearnerTest(title, episodes, published),
+        LearnerTest(
+            f"{title}, transductive",
+            episodes,
+            transductive,
+            lambda learner: learner.with_settings(transductive=True),
+        ),
     ]
-
-
-def train_learner(experiment: LearnerExperiment, directory: Path, seed: int) -> Any:
-    """Trains the learner, or goes on after the last epoch that was saved, with the very episodes that come next.
-
-    Args:
-        experiment: What to train.
-        directory: For the saved learner and TensorBoard.
-        seed: Of initial weights and episodes.
-
-    Returns:
-        The trained learner.
-    """
-    import keras
-
-    from tf_metalearn import load_episodes
-
-    saved = directory / "training.keras"
-    if saved.exists():
-        learner = keras.saving.load_model(saved)
-        done = int(learner.optimizer.iterations) // experiment.steps
-        click.echo(f"Goes on after epoch {done}.")
-    else:
-        keras.utils.set_random_seed(seed)
-        learner, done = experiment.learner(), 0
-        schedule = keras.optimizers.schedules.CosineDecay(
-            experiment.learning_rate, experiment.epochs * experiment.steps
-        )
-        learner.compile((experiment.optimizer or keras.optimizers.Adam)(schedule))
-    tasks = experiment.steps * experiment.training["batch_size"]
-    for epoch in range(done, experiment.epochs):
-        episodes = load_episodes(
-            experiment.source, seed=seed, start=epoch * tasks, episodes=tasks, **experiment.training
-        )
-        logs = keras.callbacks.TensorBoard(directory / "tensorboard", profile_batch=0)
-        learner.fit(episodes, initial_epoch=epoch, epochs=epoch + 1, verbose=2, callbacks=[logs])
-        learner.save(directory / "training.part.keras")
-        (directory / "training.part.keras").replace(saved)
-    return learner
-
-
-def test_learner(learner: Any, experiment: LearnerExperiment, seed: int) -> str:
-    """Evaluates a learner on each test.
-
-    Args:
-        learner: The trained learner.
-        experiment: Its tests.
-        seed: Of the test episodes.
-
-    Returns:
-        A Markdown table of accuracies in % with 95 % intervals over tasks.
-    """
-    from tf_metalearn import load_episodes
-
-    lines = ["| test | accuracy, % | before adaptation, % | published, % | episodes |", "|---|---|---|---|---|"]
-    for one in experiment.tests:
-        episodes = load_episodes(experiment.source, seed=seed, episodes=experiment.episodes, **one.episodes)
-        found = with_settings(learner, one.settings).evaluate(episodes, return_dict=True, verbose=0)
-        accuracy, interval = 100 * found["accuracy"], 100 * found["accuracy_ci95"]
-        before = f"{100 * found['accuracy_before']:.1f}" if "accuracy_before" in found else ""
-        lines.append(
-            f"| {one.title} | {accuracy:.2f} \u00b1 {interval:.2f} | {before} | {one.published} | "
-            f"{experiment.episodes} |"
-        )
-        click.echo(lines[-1])
-    return "\n".join(lines)
-
-
-def with_settings(learner: Any, settings: Mapping[str, Any]) -> Any:
-    """The same learner with some of its configuration changed.
-
-    Args:
-        learner: Which stays as it is.
-        settings: The changes.
-    """
-    if not settings:
-        return learner
-    changed = type(learner).from_config({**learner.get_config(), **settings})
-    changed.set_weights(learner.get_weights())
-    changed.compile()
-    return changed

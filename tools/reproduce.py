@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from learner_experiments import learner_experiments, test_learner, train_learner
+from learner_experiments import learner_experiments
+from learner_training import run_learner
 
 
 @dataclass(frozen=True)
@@ -238,32 +239,24 @@ def update_docs(docs: Path, name: str, text: str, pictures: Sequence[Path]) -> N
 @click.option(
     "--shipped", is_flag=True, help="Test the rule or learner that ships with the package instead of training one."
 )
-def main(name: str, out: Path | None, seed: int, docs: Path | None, shipped: bool) -> None:
+@click.option("--data-dir", help="Where data sets are, such as your mini-ImageNet. [default: TFDS_DATA_DIR]")
+def main(name: str, out: Path | None, seed: int, docs: Path | None, shipped: bool, data_dir: str | None) -> None:
     """Trains and tests what EXPERIMENT is about: a learned optimizer, against tuned ones (digits, quadratic, mnist,
     cifar100), or a few-shot learner (such as omniglot_maml_5way_1shot)."""
-    from tf_metalearn import load, load_rule, save_rule, set_cpu_threads
-
     learners = learner_experiments()
+    directory = out or Path("runs") / name
     if name in learners:
-        directory = out or Path("runs") / name
-        directory.mkdir(parents=True, exist_ok=True)
-        if learners[name].many_small_operations:
-            set_cpu_threads()
-        learner = load(name) if shipped else train_learner(learners[name], directory, seed)
-        # Test episodes have a seed of their own.
-        text = test_learner(learner, learners[name], seed + 1)
-        # Ready to evaluate, without the state of the optimizer that trained it.
-        learner.compile("sgd")
-        learner.save(directory / f"{name}.keras")
+        text, pictures = run_learner(name, directory, seed, data_dir, shipped)
         if docs:
-            update_docs(docs, name, text + "\n", [])
+            update_docs(docs, name, text, pictures)
         return
+    from tf_metalearn import load_rule, save_rule, set_cpu_threads
+
     set_cpu_threads()
     known = experiments()
     if name not in known:
         raise click.UsageError(f"EXPERIMENT must be one of {', '.join([*known, *learners])}. Received: {name!r}.")
     experiment = known[name]
-    directory = out or Path("runs") / name
     directory.mkdir(parents=True, exist_ok=True)
     if shipped or experiment.training is None:
         rule = load_rule(experiment.ships_as)

@@ -1,6 +1,6 @@
 """What all few-shot learners share: Keras's own training loop over episodes."""
 
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -56,6 +56,23 @@ class FewShotLearner(keras.Model):
         """
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
+
+    def with_settings(self, **settings: Any) -> Self:
+        """Returns a copy with some of its configuration changed, compiled with the defaults of `compile`.
+
+        Args:
+            **settings: Arguments of the constructor, such as `transductive=True` or `evaluation_steps=10`; those that
+                decide the shapes of weights must stay.
+
+        >>> import tf_metalearn as tfm
+        >>> learner = tfm.MAML(tfm.backbones.conv4(filters=8, outputs=5))
+        >>> learner.with_settings(evaluation_steps=3).evaluation_steps
+        3
+        """
+        changed = type(self).from_config({**self.get_config(), **settings})
+        changed.set_weights(self.get_weights())
+        changed.compile()
+        return changed
 
     def call(self, episode: Episode, training: bool | None = None) -> tf.Tensor:
         """Predicts the query sets.
