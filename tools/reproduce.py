@@ -18,6 +18,7 @@ from typing import Any
 import click
 from learner_experiments import learner_experiments
 from learner_training import run_learner
+from plateau import run_plateau
 
 
 @dataclass(frozen=True)
@@ -242,11 +243,14 @@ def update_docs(docs: Path, name: str, text: str, pictures: Sequence[Path]) -> N
 @click.option("--data-dir", help="Where data sets are, such as your mini-ImageNet. [default: TFDS_DATA_DIR]")
 def main(name: str, out: Path | None, seed: int, docs: Path | None, shipped: bool, data_dir: str | None) -> None:
     """Trains and tests what EXPERIMENT is about: a learned optimizer, against tuned ones (digits, quadratic, mnist,
-    cifar100), or a few-shot learner (such as omniglot_maml_5way_1shot)."""
+    cifar100), or a few-shot learner (such as omniglot_maml_5way_1shot; plateau shows the Meta-LSTM's forget gate)."""
     learners = learner_experiments()
     directory = out or Path("runs") / name
-    if name in learners:
-        text, pictures = run_learner(name, directory, seed, data_dir, shipped)
+    if name in learners or name == "plateau":
+        if name == "plateau":
+            text, pictures = run_plateau(directory)
+        else:
+            text, pictures = run_learner(name, directory, seed, data_dir, shipped)
         if docs:
             update_docs(docs, name, text, pictures)
         return
@@ -255,7 +259,9 @@ def main(name: str, out: Path | None, seed: int, docs: Path | None, shipped: boo
     set_cpu_threads()
     known = experiments()
     if name not in known:
-        raise click.UsageError(f"EXPERIMENT must be one of {', '.join([*known, *learners])}. Received: {name!r}.")
+        raise click.UsageError(
+            f"EXPERIMENT must be one of {', '.join([*known, *learners, 'plateau'])}. Received: {name!r}."
+        )
     experiment = known[name]
     directory.mkdir(parents=True, exist_ok=True)
     if shipped or experiment.training is None:
