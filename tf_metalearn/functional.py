@@ -13,6 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_metalearn.moments import exact_moments
+
 
 class Segment(NamedTuple):
     """One variable's place in a vector of parameters.
@@ -96,7 +98,8 @@ class StatelessModel:
 
     The model's own variables are read once, by `parameters` and `non_trainable`, and are never written unless
     `assign` is called. Batch-normalisation statistics and dropout seeds are among the non-trainable values: hand
-    those that one call returns to the next, or every step sees the same dropout mask.
+    those that one call returns to the next, or every step sees the same dropout mask. Second derivatives are exact,
+    which those of Keras's normalisation layers by themselves are not.
 
     Args:
         model: A built `keras.Model` (functional, sequential or subclassed) with at least one trainable variable.
@@ -164,16 +167,15 @@ class StatelessModel:
             (weight regularisation and `add_loss`).
         """
         values = split(parameters, self.segments) if isinstance(parameters, tf.Tensor) else parameters
-        outputs, non_trainable, losses = self.model.stateless_call(
-            [
-                tf.cast(value, variable.dtype)
-                for value, variable in zip(values, self.model.trainable_variables, strict=True)
-            ],
-            list(non_trainable),
-            inputs,
-            training=training,
-            return_losses=True,
-        )
+        variables = self.model.trainable_variables
+        with exact_moments():
+            outputs, non_trainable, losses = self.model.stateless_call(
+                [tf.cast(value, variable.dtype) for value, variable in zip(values, variables, strict=True)],
+                list(non_trainable),
+                inputs,
+                training=training,
+                return_losses=True,
+            )
         total = tf.add_n([tf.cast(loss, self.dtype) for loss in losses]) if losses else tf.zeros([], self.dtype)
         return outputs, [tf.convert_to_tensor(value) for value in non_trainable], total
 
