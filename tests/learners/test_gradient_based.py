@@ -196,6 +196,16 @@ def test_queries_are_normalised_by_the_statistics_of_support_or_query_set(normal
         np.testing.assert_allclose(learner(episode)[task], expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("transductive", [False, True])
+def test_frozen_batch_normalisation_keeps_its_averages(normalised, classification, transductive):
+    normalised.layers[1].trainable = False
+    episode, _ = classification
+    episode = tfm.Episode(tf.cast(episode[0], tf.float32), episode[1], tf.cast(episode[2], tf.float32))
+    learner = tfm.MAML(normalised, 0, transductive=transductive)
+    for task in range(2):
+        np.testing.assert_allclose(learner(episode)[task], normalised(episode.query_x[task]), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_evaluation_and_adapting_change_no_variable(name, normalised, classification):
     episode, query_y = classification

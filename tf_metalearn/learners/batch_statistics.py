@@ -29,7 +29,8 @@ class BatchStatistics:
         self.momenta = {
             places[id(variable)]: layer.momentum
             for layer in model.model._flatten_layers()
-            if isinstance(layer, keras.layers.BatchNormalization)
+            # A frozen layer goes on with its averages, in training too.
+            if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
             for variable in (layer.moving_mean, layer.moving_variance)
         }
 
