@@ -197,6 +197,16 @@ def test_queries_are_normalised_by_the_statistics_of_support_or_query_set(normal
 
 
 @pytest.mark.parametrize("transductive", [False, True])
+def test_dropout_leaves_predictions_alone(normalised, classification, transductive):
+    episode, _ = classification
+    episode = tfm.Episode(tf.cast(episode[0], tf.float32), episode[1], tf.cast(episode[2], tf.float32))
+    *layers, head = normalised.layers
+    model = keras.Sequential([keras.Input([2]), *layers, keras.layers.Dropout(0.5), head])
+    learners = [tfm.MAML(base_learner, 0, transductive=transductive) for base_learner in (normalised, model)]
+    np.testing.assert_allclose(learners[0](episode), learners[1](episode), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("transductive", [False, True])
 def test_frozen_batch_normalisation_keeps_its_averages(normalised, classification, transductive):
     normalised.layers[1].trainable = False
     episode, _ = classification

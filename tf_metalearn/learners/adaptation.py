@@ -181,6 +181,9 @@ class Adaptation:
             outputs, carry, _ = self._call(parameters, adapted.carry, task.query_x, adapted.step, settings.training)
             return outputs, adapted._replace(carry=carry)
         carry = adapted.carry
+        if self._transductive and self._statistics.alone:
+            # The call that would find the query set's statistics predicts with them already.
+            return self._model(parameters, carry, task.query_x, training=True)[0], adapted
         if not self._running_averages:
             source = task.query_x if self._transductive else task.support_x
             carry = self._statistics.of(parameters, carry, source)

@@ -34,6 +34,11 @@ class BatchStatistics:
             for variable in (layer.moving_mean, layer.moving_variance)
         }
 
+    @property
+    def alone(self) -> bool:
+        """Whether a model's training differs from its inference by these statistics only: not by dropout, for one."""
+        return 0 < len(self.momenta) == len(self._model.model.non_trainable_variables)
+
     def of(
         self, parameters: tf.Tensor | Sequence[tf.Tensor], non_trainable: Sequence[tf.Tensor], x: tf.Tensor
     ) -> list[tf.Tensor]:
