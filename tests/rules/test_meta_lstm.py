@@ -80,17 +80,19 @@ def test_with_pinned_gates_it_is_gradient_descent(rate):
     np.testing.assert_allclose(ours.parameters, descent.parameters, rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_a_trained_forget_gate_leaves_a_plateau_where_gradient_descent_stays(monkeypatch):
     """Section 3.1: high loss and a gradient near zero are when to shrink the parameters and forget."""
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "tools")
     plateau = importlib.import_module("plateau")
-    [learned] = plateau.watch(plateau.train_meta_lstm(updates=300), seeds=[1000])
+    [learned] = plateau.watch(plateau.train_meta_lstm(), seeds=[1000])
     [descent] = plateau.watch(GradientDescent(1.0, dtype="float64"), seeds=[1000])
     assert learned.losses[0] == descent.losses[0] > 0.99
     assert descent.losses[-1] > 0.99
-    # It gets near 0 by forgetting: gradients that small move nothing.
-    assert learned.gates[0][0].max() < 0.5
-    assert learned.losses[-1] < 0.5
+    assert learned.losses[-1] < 0.01
+    # It got near 0 by forgetting, as gradients that small move nothing; and then it stopped.
+    assert learned.gates[0][0].max() < 0.1
+    assert learned.gates[0][-1].min() > 0.9
 
 
 def test_bad_arguments_are_refused(refused):
