@@ -122,7 +122,7 @@ def _on_omniglot() -> dict[str, LearnerExperiment]:
         return MetaLSTM(backbones.conv4(filters=32, outputs=5), inner_steps=5, rule=rule)
 
     return {
-        "omniglot_maml_5way_1shot": experiment(maml(5), 100, published="", transductive="98.7 (first order 98.3)"),
+        "omniglot_maml_5way_1shot": experiment(maml(5), 60, published="", transductive="98.7 (first order 98.3)"),
         "omniglot_meta_lstm_5way_1shot": experiment(
             meta_lstm,
             50,
