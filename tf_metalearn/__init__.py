@@ -29,10 +29,13 @@ from tf_metalearn.learners import (
     MAML,
     FewShotLearner,
     FineTuning,
+    MatchingNetwork,
     MetaLSTM,
     MetaSGD,
     PrototypicalNetwork,
+    RelationNetwork,
     Reptile,
+    SiameseNetwork,
 )
 from tf_metalearn.optimizers.comparison import Comparison, compare
 from tf_metalearn.optimizers.learned_optimizer import LearnedOptimizer
@@ -55,11 +58,14 @@ __all__ = [
     "FineTuning",
     "GroupedRule",
     "LearnedOptimizer",
+    "MatchingNetwork",
     "MetaLSTM",
     "MetaSGD",
     "OptimizerTrainer",
     "PrototypicalNetwork",
+    "RelationNetwork",
     "Reptile",
+    "SiameseNetwork",
     "Unrolled",
     "UpdateRule",
     "backbones",

@@ -9,6 +9,8 @@ def conv4(
     outputs: int | None = None,
     downsample: str = "stride",
     normalization: str = "batch",
+    downsampled_blocks: int = 4,
+    flatten: bool = True,
     name: str = "conv4",
 ) -> keras.Sequential:
     """Builds the four-block convolutional network of the few-shot papers.
@@ -23,6 +25,8 @@ def conv4(
         downsample: "stride" (in the convolution; MAML on Omniglot), "average" or "max" (2 x 2 pooling). Second
             derivatives of Keras's max-pooling are inexact under XLA; the maximum here is one of slices, which is exact.
         normalization: "batch", "layer", "group" (of eight channels), or "none".
+        downsampled_blocks: How many of the blocks, from the first on, halve the image.
+        flatten: Whether feature maps become one vector; False for learners that compare feature maps.
         name: Of the model.
 
     Returns:
@@ -43,17 +47,25 @@ def conv4(
             f"downsample={downsample!r}.\n'stride' is the fastest."
         )
     layers: list[keras.layers.Layer] = []
-    for _ in range(4):
+    if not 0 <= downsampled_blocks <= 4:
+        raise ValueError(
+            f"`downsampled_blocks` must be from 0 to 4. Received: downsampled_blocks={downsampled_blocks!r}.\nTry 4."
+        )
+    if outputs is not None and not flatten:
+        raise ValueError("`flatten` must be True for a classifier. Received: False with outputs.\nLeave out one.")
+    for block in range(4):
+        halves = block < downsampled_blocks
         # Halves are rounded up by strides and down by pooling, as in the papers.
-        strides = 2 if downsample == "stride" else 1
+        strides = 2 if downsample == "stride" and halves else 1
         layers.append(keras.layers.Conv2D(filters, 3, strides, "same", use_bias=normalization == "none"))
         layers += _normalization(normalization, filters)
         layers.append(keras.layers.ReLU())
-        if downsample == "average":
+        if downsample == "average" and halves:
             layers.append(keras.layers.AveragePooling2D(2))
-        if downsample == "max":
+        if downsample == "max" and halves:
             layers.append(ExactMaxPooling2D())
-    layers.append(keras.layers.Flatten())
+    if flatten:
+        layers.append(keras.layers.Flatten())
     if outputs is not None:
         layers.append(keras.layers.Dense(outputs))
     return keras.Sequential([keras.Input(shape), *layers], name=name)

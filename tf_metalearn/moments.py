@@ -44,7 +44,9 @@ def exact_moments() -> Iterator[None]:
         _exact.reset(token)
 
 
-def _moments(x: tf.Tensor, axes: Any, keepdims: bool = False, synchronized: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+def _moments(
+    x: tf.Tensor, axes: Any, keepdims: bool = False, synchronized: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
     # Those that replicas share are exact in Keras too.
     if synchronized or not _exact.get():
         return _of_keras(x, axes, keepdims, synchronized)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import tf_metalearn as tfm
 from tf_metalearn.learners.base import TaskInterval
-from tf_metalearn.learners.prototypical import class_means
+from tf_metalearn.learners.metric import class_means
 from tf_metalearn.learners.task_classifier import class_numbers
 
 

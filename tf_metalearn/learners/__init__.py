@@ -5,10 +5,13 @@ from tf_metalearn.learners.base import FewShotLearner
 from tf_metalearn.learners.fine_tuning import FineTuning
 from tf_metalearn.learners.gradient_based import GradientBasedLearner
 from tf_metalearn.learners.maml import MAML
+from tf_metalearn.learners.matching import MatchingNetwork
 from tf_metalearn.learners.meta_lstm import MetaLSTM
 from tf_metalearn.learners.meta_sgd import MetaSGD
 from tf_metalearn.learners.prototypical import PrototypicalNetwork
+from tf_metalearn.learners.relation import RelationNetwork
 from tf_metalearn.learners.reptile import Reptile
+from tf_metalearn.learners.siamese import SiameseNetwork
 
 __all__ = [
     "ANIL",
@@ -16,8 +19,11 @@ __all__ = [
     "FewShotLearner",
     "FineTuning",
     "GradientBasedLearner",
+    "MatchingNetwork",
     "MetaLSTM",
     "MetaSGD",
     "PrototypicalNetwork",
+    "RelationNetwork",
     "Reptile",
+    "SiameseNetwork",
 ]

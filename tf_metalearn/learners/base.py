@@ -33,20 +33,24 @@ class FewShotLearner(keras.Model):
 
         Args:
             optimizer: Of the meta-parameters.
-            loss: Of the query predictions; cross-entropy on logits when None.
+            loss: Of the query predictions; the learner's own when None, for most cross-entropy on logits.
             metrics: "accuracy" when None and the loss is the default one. With it goes `accuracy_ci95`, half the width
                 of the 95 % interval over tasks; without it `loss_ci95`, the same of the loss.
             jit_compile: Keras would choose XLA by itself where there is a GPU.
             **kwargs: As Keras has them.
         """
         if loss is None:
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            loss = self.default_loss()
             metrics = ["accuracy"] if metrics is None else metrics
         metrics = list(metrics or [])
         if not any(isinstance(metric, TaskInterval) for metric in metrics):
             of_accuracy = "accuracy" in metrics
             metrics.append(TaskInterval("accuracy_ci95") if of_accuracy else TaskInterval("loss_ci95", loss))
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=jit_compile, **kwargs)
+
+    def default_loss(self) -> keras.losses.Loss:
+        """Returns the loss of `compile` without one: cross-entropy on logits."""
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a learner that was loaded; Keras asks this of models with a `compile` of their own.

@@ -1,0 +1,251 @@
+"""What metric learners share: embed support and query set, and compare."""
+
+from collections.abc import Hashable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_metalearn.episodes.episode import Episode
+from tf_metalearn.learners.base import FewShotLearner
+from tf_metalearn.learners.checks import checked
+from tf_metalearn.learners.task_classifier import TaskClassifier, class_numbers
+
+
+class MetricLearner(FewShotLearner):
+    """Predicts a query's class by comparing its embedding with those of the support set. There is no inner loop.
+
+    An algorithm says in `compare` how. Any number of ways and shots will do, in training and after; batch normalisation
+    uses running averages after training, so nothing is transductive.
+
+    Args:
+        embedding: A built Keras model from an example to its features.
+        ways: Of every episode; None reads it off the labels, which XLA cannot.
+        name: Of the model.
+
+    Raises:
+        ValueError: If the embedding is not built, or its features have another number of axes than the algorithm's.
+    """
+
+    #: Axes of a batch of features: 2 for vectors, 4 for feature maps.
+    feature_axes = 2
+
+    def __init__(self, embedding: keras.Model, ways: int | None = None, name: str | None = None, **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        check_network("embedding", embedding, self.feature_axes)
+        self.embedding, self.ways = embedding, ways
+        self.built = True
+
+    def call(self, episode: Episode, training: bool | None = None) -> tf.Tensor:
+        support_x, labels, query_x = checked(
+            episode, self.embedding.input_shape[1:], self.ways, self.support_network.input_shape[1:]
+        )
+        support, query = self._embed(support_x, query_x, training)
+        ways = tf.reduce_max(labels) + 1 if self.ways is None else self.ways
+        return self.compare(support, labels, query, ways, training)
+
+    @property
+    def support_network(self) -> keras.Model:
+        """What the support set goes into."""
+        return self.embedding
+
+    def _embed(self, support_x: tf.Tensor, query_x: tf.Tensor, training: bool | None) -> tuple[tf.Tensor, tf.Tensor]:
+        if self.support_network is not self.embedding:
+            return of_each(self.support_network, support_x, training), of_each(self.embedding, query_x, training)
+        # Together, so that batch normalisation sees both.
+        count = tf.shape(support_x)[1]
+        features = of_each(self.embedding, tf.concat([support_x, query_x], axis=1), training)
+        return features[:, :count], features[:, count:]
+
+    def compare(
+        self, support: tf.Tensor, labels: tf.Tensor, query: tf.Tensor, ways: Any, training: bool | None = None
+    ) -> tf.Tensor:
+        """Compares queries with the support set.
+
+        Args:
+            support: `[tasks, support, ...]` features.
+            labels: `[tasks, support]` int32.
+            query: `[tasks, queries, ...]` features.
+            ways: Classes.
+            training: Whether layers of the comparison are in training mode.
+
+        Returns:
+            `[tasks, queries, ways]` logits.
+        """
+        raise NotImplementedError
+
+    def adapt(self, support_x: Any, support_y: Any) -> "SupportClassifier":
+        """Returns a classifier of the classes of one support set; the learner stays as it is.
+
+        Args:
+            support_x: `[support, ...]` examples, or with a metadata encoder `[classes, features]`.
+            support_y: `[support]` labels of any hashable kind; classes may have unequal numbers of examples.
+
+        Raises:
+            ValueError: If there are no examples, not a label for each, or values are not finite.
+        """
+        classifier = SupportClassifier(_copy(self))
+        classes, numbers = class_numbers(support_y)
+        x = np.asarray(support_x)
+        if not len(classes) or len(x) != len(numbers):
+            raise ValueError(
+                "`support_x` must have at least one example, and `support_y` a label for each. "
+                f"Received: {len(x)} examples and {len(numbers)} labels.\nA class needs one example or more."
+            )
+        for place, label in enumerate(classes):
+            classifier.add_class(label, x[numbers == place])
+        return classifier
+
+    def get_config(self) -> dict[str, Any]:
+        embedding = keras.saving.serialize_keras_object(self.embedding)
+        return {**super().get_config(), "embedding": embedding, "ways": self.ways}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "MetricLearner":
+        models = {
+            part: keras.saving.deserialize_keras_object(value, custom_objects)
+            for part, value in config.items()
+            if isinstance(value, dict) and "class_name" in value and part != "dtype"
+        }
+        return cls(**{**config, **models})
+
+
+@keras.saving.register_keras_serializable("tf_metalearn")
+class SupportClassifier(TaskClassifier):
+    """A classifier of one task's classes: `predict` returns probabilities `[examples, classes]`.
+
+    Args:
+        learner: Whose embedding and comparison it uses.
+        classes: Labels; they come with their examples, by `add_class` or from a saved file.
+        name: Of the model.
+    """
+
+    def __init__(
+        self,
+        learner: MetricLearner,
+        classes: tuple[Hashable, ...] = (),
+        name: str = "support_classifier",
+        **kwargs: Any,
+    ):
+        super().__init__(classes, name=name, **kwargs)
+        self.learner = learner
+        shape = learner.support_network.output_shape[1:]
+        # Both grow with the classes.
+        self._features = tf.Variable(tf.zeros([0, *shape]), shape=[None, *shape], trainable=False)
+        self._labels = tf.Variable(tf.zeros([0], tf.int32), shape=[None], trainable=False)
+
+    def call(self, x: Any, training: bool | None = None) -> tf.Tensor:
+        """Returns `[examples, classes]` probabilities."""
+        return tf.nn.softmax(self.logits(x))
+
+    def logits(self, x: Any) -> tf.Tensor:
+        """Returns `[examples, classes]`, how alike examples are to each class, in the learner's own measure.
+
+        Args:
+            x: `[examples, ...]`.
+        """
+        query = self.learner.embedding(x, training=False)
+        features, labels = tf.cast(self._features, query.dtype), tf.convert_to_tensor(self._labels)
+        ways = tf.reduce_max(labels) + 1
+        return self.learner.compare(features[None], labels[None], query[None], ways, training=False)[0]
+
+    def add_class(self, label: Hashable, x: Any) -> None:
+        """Adds a class, or gives a known one new examples; the other classes stay as they are.
+
+        Args:
+            label: Any hashable.
+            x: `[examples, ...]`, or its metadata `[1, features]` with a metadata encoder.
+
+        Raises:
+            ValueError: If there is no example, they have another shape, or a value is not finite.
+        """
+        x, network = np.asarray(x), self.learner.support_network
+        if not len(x) or not np.isfinite(x).all():
+            what = "not finite numbers" if len(x) else "no examples"
+            raise ValueError(f"`x` must hold finite examples of class {label!r}. Received: {what}.\nCheck the arrays.")
+        if not tf.TensorShape(network.input_shape).is_compatible_with(x.shape):
+            raise ValueError(
+                f"`x` must be [examples, {', '.join(map(str, network.input_shape[1:]))}]. Received: {x.shape} for "
+                f"class {label!r}.\nResize the examples."
+            )
+        features = network(tf.cast(x, network.compute_dtype), training=False)
+        if label not in self._classes:
+            self._classes = (*self._classes, label)
+        place = self._classes.index(label)
+        others = self._labels.numpy() != place
+        self._features.assign(np.concatenate([self._features.numpy()[others], features]))
+        self._labels.assign(np.append(self._labels.numpy()[others], np.full(len(x), place)).astype("int32"))
+
+    def save_own_variables(self, store: Any) -> None:
+        store["features"], store["labels"] = self._features.numpy(), self._labels.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        self._features.assign(store["features"][...])
+        self._labels.assign(store["labels"][...])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "learner": keras.saving.serialize_keras_object(self.learner)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "SupportClassifier":
+        learner = keras.saving.deserialize_keras_object(config["learner"], custom_objects)
+        return cls(**{**config, "learner": learner, "classes": cls.classes_of(config)})
+
+
+def check_network(argument: str, model: Any, axes: int) -> None:
+    """Refuses what cannot embed.
+
+    Args:
+        argument: Its name.
+        model: What should be a built Keras model.
+        axes: Of its outputs.
+    """
+    if not isinstance(model, keras.Model) or not model.built or len(model.output_shape) != axes:
+        kind = "vectors" if axes == 2 else "feature maps [height, width, channels]"
+        remedy = "end it with Flatten or global pooling" if axes == 2 else "leave out Flatten"
+        raise ValueError(
+            f"`{argument}` must be a built Keras model that returns {kind}. Received: {model!r}.\n"
+            f"Begin it with keras.Input, and {remedy}."
+        )
+
+
+def class_means(features: tf.Tensor, labels: tf.Tensor, ways: Any) -> tf.Tensor:
+    """The mean of each class of each task.
+
+    Args:
+        features: `[tasks, support, ...]`.
+        labels: `[tasks, support]` int32.
+        ways: Classes.
+
+    Returns:
+        `[tasks, ways, ...]`; zeros for a class without examples.
+
+    >>> class_means(tf.constant([[[1.0], [3.0], [5.0]]]), tf.constant([[0, 0, 1]]), 2).numpy().reshape(-1)
+    array([2., 5.], dtype=float32)
+    """
+    members = tf.one_hot(labels, ways, dtype=features.dtype)
+    counts = tf.maximum(tf.reduce_sum(members, axis=1), 1)
+    return tf.einsum("tsw,ts...->tw...", members / counts[:, None], features)
+
+
+def of_each(model: keras.Model, x: tf.Tensor, training: bool | None) -> tf.Tensor:
+    """Calls a model on `[tasks, examples, ...]` as on one batch.
+
+    Args:
+        model: From an example to its features.
+        x: The examples.
+        training: As layers have it.
+    """
+    leading = tf.shape(x)[:2]
+    flat = tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], axis=0))
+    flat.set_shape([None, *x.shape[2:]])
+    outputs = model(flat, training=training)
+    return tf.reshape(outputs, [*tf.unstack(leading), *outputs.shape[1:]])
+
+
+def _copy(learner: MetricLearner) -> MetricLearner:
+    """A copy that later training of the original does not reach."""
+    copy = type(learner).from_config(learner.get_config())
+    copy.set_weights(learner.get_weights())
+    return copy
