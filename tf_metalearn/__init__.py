@@ -36,6 +36,9 @@ from tf_metalearn.learners import (
     RelationNetwork,
     Reptile,
     SiameseNetwork,
+    calibrate,
+    embed_classes,
+    on_embeddings,
 )
 from tf_metalearn.optimizers.comparison import Comparison, compare
 from tf_metalearn.optimizers.learned_optimizer import LearnedOptimizer
@@ -69,13 +72,16 @@ __all__ = [
     "Unrolled",
     "UpdateRule",
     "backbones",
+    "calibrate",
     "compare",
+    "embed_classes",
     "episodes",
     "functional",
     "load",
     "load_episodes",
     "load_examples",
     "load_rule",
+    "on_embeddings",
     "plot_episode",
     "plotting",
     "print_table",

@@ -2,6 +2,7 @@
 
 from tf_metalearn.learners.anil import ANIL
 from tf_metalearn.learners.base import FewShotLearner
+from tf_metalearn.learners.embedded import embed_classes, on_embeddings
 from tf_metalearn.learners.fine_tuning import FineTuning
 from tf_metalearn.learners.gradient_based import GradientBasedLearner
 from tf_metalearn.learners.maml import MAML
@@ -9,6 +10,7 @@ from tf_metalearn.learners.matching import MatchingNetwork
 from tf_metalearn.learners.meta_lstm import MetaLSTM
 from tf_metalearn.learners.meta_sgd import MetaSGD
 from tf_metalearn.learners.prototypical import PrototypicalNetwork
+from tf_metalearn.learners.rejection import Calibration, calibrate
 from tf_metalearn.learners.relation import RelationNetwork
 from tf_metalearn.learners.reptile import Reptile
 from tf_metalearn.learners.siamese import SiameseNetwork
@@ -16,6 +18,7 @@ from tf_metalearn.learners.siamese import SiameseNetwork
 __all__ = [
     "ANIL",
     "MAML",
+    "Calibration",
     "FewShotLearner",
     "FineTuning",
     "GradientBasedLearner",
@@ -26,4 +29,7 @@ __all__ = [
     "RelationNetwork",
     "Reptile",
     "SiameseNetwork",
+    "calibrate",
+    "embed_classes",
+    "on_embeddings",
 ]

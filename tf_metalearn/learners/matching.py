@@ -22,6 +22,7 @@ class MatchingNetwork(MetricLearner):
         processing_steps: Of a query's LSTM.
         ways: Of every episode; None reads it off the labels, which XLA cannot.
         name: Of the model.
+        **kwargs: As `MetricLearner` has them.
 
     >>> import numpy as np
     >>> import tf_metalearn as tfm

@@ -22,6 +22,8 @@ class MetricLearner(FewShotLearner):
     Args:
         embedding: A built Keras model from an example to its features.
         ways: Of every episode; None reads it off the labels, which XLA cannot.
+        threshold: Classifiers say "none of these" of queries whose largest logit is less; None never does. See
+            `calibrate`, which finds one.
         name: Of the model.
 
     Raises:
@@ -31,10 +33,17 @@ class MetricLearner(FewShotLearner):
     #: Axes of a batch of features: 2 for vectors, 4 for feature maps.
     feature_axes = 2
 
-    def __init__(self, embedding: keras.Model, ways: int | None = None, name: str | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        embedding: keras.Model,
+        ways: int | None = None,
+        threshold: float | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(name=name, **kwargs)
         check_network("embedding", embedding, self.feature_axes)
-        self.embedding, self.ways = embedding, ways
+        self.embedding, self.ways, self.threshold = embedding, ways, threshold
         self.built = True
 
     def call(self, episode: Episode, training: bool | None = None) -> tf.Tensor:
@@ -99,7 +108,7 @@ class MetricLearner(FewShotLearner):
 
     def get_config(self) -> dict[str, Any]:
         embedding = keras.saving.serialize_keras_object(self.embedding)
-        return {**super().get_config(), "embedding": embedding, "ways": self.ways}
+        return {**super().get_config(), "embedding": embedding, "ways": self.ways, "threshold": self.threshold}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "MetricLearner":
@@ -138,6 +147,16 @@ class SupportClassifier(TaskClassifier):
     def call(self, x: Any, training: bool | None = None) -> tf.Tensor:
         """Returns `[examples, classes]` probabilities."""
         return tf.nn.softmax(self.logits(x))
+
+    def classify(self, x: Any) -> list[Hashable | None]:
+        """Returns each example's label, or None for "none of these" if the learner was given a threshold.
+
+        Args:
+            x: `[examples, ...]`.
+        """
+        logits = self.logits(tf.convert_to_tensor(x)).numpy()
+        threshold = -np.inf if self.learner.threshold is None else self.learner.threshold
+        return [self._classes[row.argmax()] if row.max() >= threshold else None for row in logits]
 
     def logits(self, x: Any) -> tf.Tensor:
         """Returns `[examples, classes]`, how alike examples are to each class, in the learner's own measure.

@@ -24,6 +24,7 @@ class PrototypicalNetwork(MetricLearner):
             episodes; prototypes and embeddings are then compared at unit length, as in the paper. None otherwise.
         ways: Of every episode; None reads it off the labels, which XLA cannot.
         name: Of the model.
+        **kwargs: As `MetricLearner` has them.
 
     Raises:
         ValueError: If the distance is unknown, or the embedding is no model with vectors as outputs.

@@ -43,6 +43,7 @@ class RelationNetwork(MetricLearner):
             convolutional blocks and a hidden layer of 8, when None.
         ways: Of every episode; None reads it off the labels, which XLA cannot.
         name: Of the model.
+        **kwargs: As `MetricLearner` has them.
 
     Raises:
         ValueError: If the embedding returns no feature maps, or the relation module does not fit it.

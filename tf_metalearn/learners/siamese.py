@@ -41,6 +41,7 @@ class SiameseNetwork(MetricLearner):
         embedding: A built Keras model from an example to a vector; the paper's ends with a sigmoid.
         ways: Of every episode; None reads it off the labels, which XLA cannot.
         name: Of the model.
+        **kwargs: As `MetricLearner` has them.
 
     >>> import numpy as np
     >>> import tf_metalearn as tfm

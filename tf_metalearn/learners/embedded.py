@@ -1,0 +1,95 @@
+"""Evaluation on embeddings that are computed once: the same results as embedding every episode, thousands a second."""
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_metalearn.episodes.cache import cached
+from tf_metalearn.episodes.class_table import ClassTable
+from tf_metalearn.episodes.sampler import as_floats
+from tf_metalearn.learners.metric import MetricLearner
+
+
+def embed_classes(
+    learner: MetricLearner,
+    classes: ClassTable,
+    cache_dir: str | os.PathLike[str] | None = None,
+    batch_size: int = 256,
+) -> ClassTable:
+    """Embeds each example of a data set once.
+
+    `load_episodes` draws the same episodes from the result as from the data set, features in the place of examples;
+    `on_embeddings` gives the learner that takes these. Only what changes an example, augmentation, must stay out.
+
+    Args:
+        learner: Whose embedding.
+        classes: What `load_classes` returns.
+        cache_dir: A folder that keeps the features, in a file for each pair of weights and examples; None keeps none.
+        batch_size: Examples at once.
+
+    Returns:
+        The table with `[examples, ...]` float32 features.
+
+    >>> import tf_metalearn as tfm
+    >>> learner = tfm.PrototypicalNetwork(tfm.backbones.conv4(filters=8))
+    >>> classes = ClassTable.of(np.zeros([40, 28, 28, 1]), np.repeat(range(4), 10))
+    >>> embedded = embed_classes(learner, classes)
+    >>> embedded.examples.shape
+    (40, 32)
+    >>> episodes = tfm.load_episodes(embedded, ways=4, queries=5, episodes=16)
+    >>> on_embeddings(learner).predict(episodes, verbose=0).shape
+    (16, 20, 4)
+    """
+    network = learner.embedding
+    if not tf.TensorShape(network.input_shape).is_compatible_with(classes.examples.shape):
+        raise ValueError(
+            f"`classes` must have examples of shape {network.input_shape[1:]}, as the embedding was built. Received: "
+            f"{classes.examples.shape[1:]} in {classes.title}.\nLoad them with another `image_size`."
+        )
+
+    @tf.function(reduce_retracing=True)
+    def embed(x):
+        return tf.cast(network(as_floats(x), training=False), tf.float32)
+
+    def build() -> ClassTable:
+        batches = range(0, len(classes.examples), batch_size)
+        features = [embed(classes.examples[low : low + batch_size]).numpy() for low in batches]
+        return replace(classes, examples=np.concatenate(features))
+
+    if cache_dir is None:
+        return build()
+    key = _key(network, classes)
+    return cached(Path(cache_dir) / f"embedded-{key[:16]}.npz", key, build)
+
+
+def on_embeddings(learner: MetricLearner) -> MetricLearner:
+    """Returns the learner that takes features instead of examples, compiled with the defaults of `compile`.
+
+    Args:
+        learner: Whose comparison it has, weights included.
+    """
+    shape = learner.embedding.output_shape[1:]
+    nothing = keras.Sequential([keras.Input(shape), keras.layers.Identity()], name="embedded")
+    config = {**learner.get_config(), "embedding": keras.saving.serialize_keras_object(nothing)}
+    copy = type(learner).from_config(config)
+    embedding = {id(variable) for variable in learner.embedding.variables}
+    own = [variable for variable in learner.weights if id(variable) not in embedding]
+    for mine, theirs in zip(copy.weights, own, strict=True):
+        mine.assign(theirs)
+    copy.compile()
+    return copy
+
+
+def _key(network: keras.Model, classes: ClassTable) -> str:
+    """A checksum of the embedding and the examples."""
+    digest = hashlib.sha256(repr((network.get_config(), classes.names, classes.sizes.tolist())).encode())
+    arrays: list[Any] = [*network.get_weights(), classes.examples]
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
