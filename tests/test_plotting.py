@@ -7,7 +7,17 @@ import scipy.stats
 import tensorflow as tf
 from matplotlib.colors import to_hex
 
-from tf_metalearn.plotting import EMPHASISED_COLOURS, RIGHT, WRONG, learning_curves, plot_episode
+from tf_metalearn.plotting import (
+    learning_curves,
+    plot_adapted_curves,
+    plot_confusion,
+    plot_embeddings,
+    plot_episode,
+    plot_gates,
+    plot_similarity,
+    write_projector,
+)
+from tf_metalearn.plotting.style import EMPHASISED_COLOURS, RIGHT, WRONG
 
 
 @pytest.fixture
@@ -160,3 +170,54 @@ def test_what_cannot_be_drawn_is_refused(episode):
         plot_episode(*episode, task=2)
     with pytest.raises(ValueError, match=r"`episode` must hold images.*\(1, 4, 7\)"):
         plot_episode((np.zeros([1, 2, 7]), np.zeros([1, 2], int), np.zeros([1, 4, 7])))
+
+
+def test_embeddings_lie_along_the_directions_of_largest_variance():
+    """Points on a line in five dimensions: their places along it, and nothing across."""
+    random = np.random.default_rng(0)
+    along = random.normal(size=12)
+    points = along[:, None] * np.array([[1, 2, 0, -1, 1]]) / 7**0.5
+    labels = np.arange(12) % 2
+    axes = plot_embeddings(points[:6], labels[:6], points[6:], labels[6:]).axes[0]
+    drawn = np.concatenate([np.asarray(part.get_offsets()) for part in (axes.collections[1], axes.collections[4])])
+    expected = np.concatenate([along[:6][labels[:6] == label] for label in (0, 1)]) - along.mean()
+    np.testing.assert_allclose(np.abs(drawn[:, 0]), np.abs(expected), rtol=1e-6)
+    np.testing.assert_allclose(drawn[:, 1], 0, atol=1e-9)
+    assert "100% of the variance" in axes.get_xlabel()
+
+
+def test_similarities_are_sorted_by_class_and_each_class_is_framed():
+    similarity = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]])
+    axes = plot_similarity(similarity, [1, 0, 1]).axes[0]
+    np.testing.assert_array_equal(axes.images[0].get_array(), similarity[[1, 0, 2]])
+    frames = [(min(line.get_ydata()), max(line.get_ydata()), min(line.get_xdata())) for line in axes.lines]
+    assert frames == [(-0.5, 0.5, -0.5), (0.5, 2.5, 0.5)]
+
+
+def test_the_most_confused_classes_are_drawn_in_percent():
+    counts = np.diag([10.0, 10, 10, 10])
+    counts[1, 3] = 10
+    axes = plot_confusion(counts, list("abcd"), worst=2).axes[0]
+    np.testing.assert_array_equal(axes.images[0].get_array(), [[50, 50], [0, 100]])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["b", "d"]
+
+
+def test_gates_and_adapted_curves_show_each_step_and_curve():
+    gates = np.stack([np.full([4, 10], 0.9), np.full([4, 10], 0.1)])
+    forget, write = plot_gates(gates).axes
+    np.testing.assert_allclose(forget.lines[0].get_ydata(), 0.9)
+    np.testing.assert_allclose(write.lines[0].get_ydata(), 0.1)
+    x = np.linspace(-1, 1, 7)
+    axes = plot_adapted_curves(([[0.0]], [[1.0]]), x, x, {"0 steps": 0 * x, "1 step": x**2}).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        *("True function", "0 steps", "1 step", "1 support points")
+    ]
+
+
+def test_tensorboards_projector_finds_vectors_and_labels(tmp_path):
+    write_projector(tmp_path, np.array([[1.5, 2.0], [3.0, 4.0]]), ["a b", "c\td"])
+    assert (tmp_path / "embeddings.tsv").read_text() == "1.5\t2\n3\t4\n"
+    assert (tmp_path / "embeddings-labels.tsv").read_text() == "a b\nc d\n"
+    assert 'tensor_path: "embeddings.tsv"' in (tmp_path / "projector_config.pbtxt").read_text()
+    with pytest.raises(ValueError, match=r"`labels` must be as many as the vectors"):
+        write_projector(tmp_path, np.zeros([2, 2]), ["a"])

@@ -37,6 +37,7 @@ from tf_metalearn.learners import (
     Reptile,
     SiameseNetwork,
     calibrate,
+    confusion_counts,
     embed_classes,
     on_embeddings,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "backbones",
     "calibrate",
     "compare",
+    "confusion_counts",
     "embed_classes",
     "episodes",
     "functional",

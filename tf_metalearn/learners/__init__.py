@@ -2,7 +2,7 @@
 
 from tf_metalearn.learners.anil import ANIL
 from tf_metalearn.learners.base import FewShotLearner
-from tf_metalearn.learners.embedded import embed_classes, on_embeddings
+from tf_metalearn.learners.embedded import confusion_counts, embed_classes, on_embeddings
 from tf_metalearn.learners.fine_tuning import FineTuning
 from tf_metalearn.learners.gradient_based import GradientBasedLearner
 from tf_metalearn.learners.maml import MAML
@@ -30,6 +30,7 @@ __all__ = [
     "Reptile",
     "SiameseNetwork",
     "calibrate",
+    "confusion_counts",
     "embed_classes",
     "on_embeddings",
 ]

@@ -86,6 +86,52 @@ def on_embeddings(learner: MetricLearner) -> MetricLearner:
     return copy
 
 
+def confusion_counts(
+    learner: MetricLearner, embedded: ClassTable, shots: int = 5, seed: int = 0, batch_size: int = 256
+) -> np.ndarray:
+    """Counts which classes of a data set are taken for which, all of them at once.
+
+    Args:
+        learner: The learner.
+        embedded: What `embed_classes` returned.
+        shots: Support examples of each class, chosen at random; all others are queries.
+        seed: Of that choice.
+        batch_size: Queries at once.
+
+    Returns:
+        `[classes, classes]` integers: queries of the row's class that were taken for the column's.
+
+    >>> import tf_metalearn as tfm
+    >>> learner = tfm.PrototypicalNetwork(keras.Sequential([keras.Input([2]), keras.layers.Identity()]))
+    >>> classes = ClassTable.of([[0, 0], [0, 1], [9, 0], [9, 1]], ["a", "a", "b", "b"])
+    >>> confusion_counts(learner, embed_classes(learner, classes), shots=1)
+    array([[1, 0],
+           [0, 1]])
+    """
+    if shots < 1 or min(embedded.sizes) <= shots:
+        raise ValueError(
+            f"`shots` must be at least 1 and less than the examples of each class. Received: shots={shots} for "
+            f"{embedded.title}, whose smallest class has {min(embedded.sizes)}.\nTry shots=1."
+        )
+    random, ways = np.random.default_rng(seed), len(embedded.names)
+    chosen = np.zeros(len(embedded.examples), bool)
+    for start, size in zip(embedded.starts, embedded.sizes, strict=True):
+        chosen[start + random.permutation(size)[:shots]] = True
+    labels = np.repeat(np.arange(ways), embedded.sizes)
+    support, numbers = tf.constant(embedded.examples[chosen][None]), tf.constant(labels[chosen][None], tf.int32)
+
+    @tf.function(reduce_retracing=True)
+    def taken_for(query):
+        return tf.argmax(learner.compare(support, numbers, query[None], ways, training=False)[0], axis=-1)
+
+    query = embedded.examples[~chosen]
+    batches = range(0, len(query), batch_size)
+    taken = np.concatenate([taken_for(tf.constant(query[low : low + batch_size])).numpy() for low in batches])
+    counts = np.zeros([ways, ways], int)
+    np.add.at(counts, (labels[~chosen], taken), 1)
+    return counts
+
+
 def _key(network: keras.Model, classes: ClassTable) -> str:
     """A checksum of the embedding and the examples."""
     digest = hashlib.sha256(repr((network.get_config(), classes.names, classes.sizes.tolist())).encode())

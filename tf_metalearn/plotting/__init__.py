@@ -1,0 +1,17 @@
+"""Pictures, as matplotlib figures that need no display and touch no global state."""
+
+from tf_metalearn.plotting.adaptation import plot_adapted_curves, plot_gates
+from tf_metalearn.plotting.curves import learning_curves
+from tf_metalearn.plotting.episodes import plot_episode
+from tf_metalearn.plotting.metric import plot_confusion, plot_embeddings, plot_similarity, write_projector
+
+__all__ = [
+    "learning_curves",
+    "plot_adapted_curves",
+    "plot_confusion",
+    "plot_embeddings",
+    "plot_episode",
+    "plot_gates",
+    "plot_similarity",
+    "write_projector",
+]
