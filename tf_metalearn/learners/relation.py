@@ -71,7 +71,7 @@ class RelationNetwork(MetricLearner):
         super().__init__(embedding, ways, name=name, **kwargs)
         height, width, channels = embedding.output_shape[1:]
         pairs = (None, height, width, 2 * channels)
-        relation = relation or _relation_module(pairs[1:], channels)
+        relation = relation or _relation_module(pairs[1:], channels, _dtype_of(embedding))
         if not isinstance(relation, keras.Model) or relation.input_shape != pairs or relation.output_shape[1:] != (1,):
             raise ValueError(
                 f"`relation` must be a built Keras model from {pairs} to one number. Received: {relation!r}.\n"
@@ -98,14 +98,20 @@ class RelationNetwork(MetricLearner):
         return {**super().get_config(), "relation": keras.saving.serialize_keras_object(self.relation)}
 
 
-def _relation_module(shape: tuple[int, int, int], filters: int) -> keras.Sequential:
+def _relation_module(shape: tuple[int, int, int], filters: int, dtype: str) -> keras.Sequential:
     layers: list[keras.layers.Layer] = []
     size = min(shape[:2])
     for _ in range(2):
-        layers += [keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)]
-        layers += [keras.layers.BatchNormalization(), keras.layers.ReLU()]
+        layers.append(keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, dtype=dtype))
+        layers += [keras.layers.BatchNormalization(dtype=dtype), keras.layers.ReLU(dtype=dtype)]
         if size > 1:
-            layers.append(keras.layers.MaxPooling2D(2))
+            layers.append(keras.layers.MaxPooling2D(2, dtype=dtype))
             size //= 2
-    layers += [keras.layers.Flatten(), keras.layers.Dense(8, "relu"), keras.layers.Dense(1)]
-    return keras.Sequential([keras.Input(shape), *layers], name="relation")
+    layers += [keras.layers.Flatten(dtype=dtype), keras.layers.Dense(8, "relu", dtype=dtype)]
+    layers.append(keras.layers.Dense(1, dtype=dtype))
+    return keras.Sequential([keras.Input(shape, dtype=dtype), *layers], name="relation")
+
+
+def _dtype_of(model: keras.Model) -> str:
+    """The dtype of a model's outputs; that of a model around layers says nothing of them."""
+    return model.outputs[0].dtype if getattr(model, "outputs", None) else model.compute_dtype

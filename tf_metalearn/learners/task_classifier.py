@@ -52,14 +52,12 @@ class TaskClassifier(keras.Model):
         return np.array([self._classes.index(label) for label in listed], np.int32)
 
     def get_config(self) -> dict[str, Any]:
-        # Keras's own serialization tells tuples from lists: a label may be one.
-        classes = [keras.saving.serialize_keras_object(label) for label in self._classes]
-        return {**super().get_config(), "classes": classes}
+        return {**super().get_config(), "classes": [_encoded(label) for label in self._classes]}
 
     @staticmethod
     def classes_of(config: dict[str, Any]) -> tuple[Hashable, ...]:
         """The labels that `get_config` has put into a configuration."""
-        return tuple(keras.saving.deserialize_keras_object(label) for label in config["classes"])
+        return tuple(_decoded(label) for label in config["classes"])
 
 
 @keras.saving.register_keras_serializable("tf_metalearn")
@@ -112,3 +110,24 @@ def class_numbers(labels: Any) -> tuple[list[Hashable], np.ndarray]:
     classes = list(dict.fromkeys(listed))
     places = {label: place for place, label in enumerate(classes)}
     return classes, np.array([places[label] for label in listed], np.int32)
+
+
+def _encoded(label: Any) -> Any:
+    """A label as JSON can hold it, which knows no tuples."""
+    if isinstance(label, tuple | frozenset):
+        return {type(label).__name__: [_encoded(part) for part in label]}
+    if isinstance(label, np.generic):
+        return label.item()
+    if label is None or isinstance(label, str | int | float):
+        return label
+    raise ValueError(
+        "`classes` must be text, numbers, None, or tuples and frozensets of these, to be saved. Received: "
+        f"{label!r}, a {type(label).__name__}.\nAdapt to labels of such a kind."
+    )
+
+
+def _decoded(label: Any) -> Hashable:
+    if isinstance(label, dict):
+        [(kind, parts)] = label.items()
+        return {"tuple": tuple, "frozenset": frozenset}[kind](_decoded(part) for part in parts)
+    return label
