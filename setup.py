@@ -26,7 +26,7 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     "serving": ["tensorflow-serving-api>=2.21,<2.22"],
     # What `make bench` compares with, in an environment of its own.
-    "peers": ["jax>=0.10,<0.11", "jaxlib>=0.10,<0.11"],
+    "peers": ["jax>=0.10,<0.11", "jaxlib>=0.10,<0.11", "torch>=2.13,<2.14"],
     "dev": ["mypy>=2.4,<2.5", "psutil>=7.2,<8", "pytest>=9.2,<10", "ruff>=0.17.6,<0.18", "setuptools>=84.2,<85"],
 }
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from tools import benchmark, benchmark_episodes
+import tf_metalearn as tfm
+from tools import benchmark, benchmark_episodes, benchmark_inputs
 from tools.benchmark import Row, Side
 
 ROOT = Path(__file__).parents[1]
@@ -57,19 +58,55 @@ def test_the_file_has_one_object_a_benchmark(tmp_path, monkeypatch):
     ]
 
 
-@pytest.mark.parametrize(("apart", "passes"), [(0.9e-4, True), (1.1e-4, False)])
-def test_sides_that_disagree_fail_the_benchmark(monkeypatch, apart, passes):
+@pytest.mark.parametrize(
+    ("name", "parts", "apart", "passes"),
+    [
+        ("l2l_inner_step", ("losses", "meta_gradient"), 0.9e-4, True),
+        ("l2l_inner_step", ("losses", "meta_gradient"), 1.1e-4, False),
+        ("maml_1step", ("loss", "meta_gradient"), 0.9e-2, True),
+        ("maml_5step", ("loss", "meta_gradient"), 1.1e-2, False),
+    ],
+)
+def test_sides_that_disagree_fail_the_benchmark(monkeypatch, name, parts, apart, passes):
     def alternate(ours, settings, runs):
-        ours, peer = ({"value": 1.0, "losses": [1.0], "meta_gradient": [2.0, 2 * (1 - d)]} for d in (0, apart))
+        measured = {"value": 1.0, "tracing": 1.0, "memory": 1.0}
+        ours, peer = ({**measured, **{part: [2.0, 2 * (1 - d)] for part in parts}} for d in (0, apart))
         return [ours], [peer]
 
-    monkeypatch.setattr(benchmark, "jax_settings", lambda *arguments: [])
+    monkeypatch.setattr(benchmark, "peer", lambda *arguments, **environment: None)
     monkeypatch.setattr(benchmark, "alternate", alternate)
     if passes:
-        benchmark.l2l_inner_step(1, Path("inputs.npz"))
+        benchmark.BENCHMARKS[name](1, Path("inputs.npz"))
     else:
         with pytest.raises(click.ClickException, match="must agree"):
-            benchmark.l2l_inner_step(1, Path("inputs.npz"))
+            benchmark.BENCHMARKS[name](1, Path("inputs.npz"))
+
+
+def test_memory_and_tracing_of_maml_are_said(monkeypatch, capsys):
+    ours, peer = (
+        {"value": value, "loss": 1.0, "meta_gradient": [1.0], "tracing": 3.21, "memory": memory}
+        for value, memory in ((100.0, 800.0), (250.0, 700.0))
+    )
+    monkeypatch.setattr(benchmark, "peer", lambda *arguments, **environment: None)
+    monkeypatch.setattr(benchmark, "alternate", lambda *arguments: ([ours], [peer]))
+    (row,) = benchmark.BENCHMARKS["maml_1step"](1, Path("inputs.npz"))
+    assert (row.name, row.ratio) == ("maml_1step", 2.5)
+    assert "first step after 3.2 s, peak memory 800 MB, PyTorch's 700 MB" in capsys.readouterr().out
+
+
+def test_the_parameters_of_the_benchmark_are_those_of_the_backbone():
+    arrays = benchmark_inputs.maml_inputs()
+    segments = tfm.functional.StatelessModel(tfm.backbones.conv4(outputs=5)).segments
+    assert arrays["conv4"].shape == (segments[-1].offset + segments[-1].size,)
+    for segment in segments:
+        values = arrays["conv4"][segment.offset :][: segment.size]
+        # Scales are one, shifts and biases zero; kernels have the variance of Glorot and Bengio.
+        kind = segment.name.split("/")[-1]
+        expected = {"gamma": (1, 0), "beta": (0, 0), "bias": (0, 0)}.get(kind)
+        if expected is None:
+            *receptive, inputs, outputs = segment.shape
+            expected = (0, np.sqrt(2 / (np.prod(receptive) * (inputs + outputs))))
+        np.testing.assert_allclose((values.mean(), values.std()), expected, rtol=0.1, atol=0.01)
 
 
 @pytest.mark.slow

@@ -307,6 +307,28 @@ def flat(result):
     return [np.array(leaf) for leaf in tf.nest.flatten(result._asdict())]
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_single_steps_which_are_no_loop_are_a_loop_of_several(name):
+    rule = RULES[name]("float64")
+
+    @tf.function
+    def run(stretches):
+        start, carry = tf.constant(START), tf.constant(CARRY)
+        with tf.GradientTape() as tape:
+            tape.watch(start)
+            state, step, parameters, losses = None, 0, start, []
+            for steps in stretches:
+                part = unroll(
+                    rule, curved, parameters, steps, state=state, carry=carry, step=step, second_derivatives=True
+                )
+                parameters, state, carry, step = part.parameters, part.state, part.carry, part.step
+                losses.append(part.losses)
+            total = tf.reduce_sum(parameters**2) + tf.reduce_sum(tf.concat(losses, axis=0))
+        return part._replace(losses=tf.concat(losses, axis=0)), tape.gradient(total, start)
+
+    assert_same(run([1, 1, 1]), run([3]), rtol=1e-10)
+
+
 @pytest.mark.parametrize(
     "rule",
     [Adam(0.05), Momentum(0.02, nesterov=True), CoordinatewiseLSTM(seed=0), ProximalDescent()],

@@ -4,6 +4,7 @@ Each side runs in a process of its own, in turn, with the best of its settings; 
 writes build/bench.json. Ends with a non-zero code if the sides disagree or if our memory grows.
 """
 
+import itertools
 import json
 import os
 import statistics
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
+from benchmark_inputs import write_inputs
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +26,10 @@ PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 
 #: How far the two sides' losses and meta-gradients may be apart, relative to the largest value.
 TOLERANCE = 1e-4
+
+#: The same in MAML. Of millions of ReLUs some have an input so near to zero that one side lets it through and the other
+#: does not, which moves the meta-gradient by up to 0.2 %; without them the sides agree to 1e-6.
+MAML_TOLERANCE = 1e-2
 
 #: By how much of itself our memory may grow once a program runs.
 GROWTH = 0.03
@@ -67,16 +73,27 @@ def ours(*arguments: object, program: str = "benchmark_tensorflow.py") -> Side:
     return Side((sys.executable, str(path), *(str(argument) for argument in arguments)), {})
 
 
-def jax_settings(*arguments: object) -> list[Side]:
-    """JAX's side, in every setting that might be its best."""
+def peer(program: str, *arguments: object, **environment: str) -> Side:
+    """A peer's side, in the environment of requirements-peers.txt."""
     if not PEERS_PYTHON.exists():
         raise click.ClickException("The peers are not installed. `make bench` installs them.")
-    program = ROOT / "tools" / "benchmark_jax.py"
-    command = (str(PEERS_PYTHON), str(program), *(str(argument) for argument in arguments))
+    command = (PEERS_PYTHON, ROOT / "tools" / program, *arguments)
+    return Side(tuple(str(part) for part in command), environment)
+
+
+def jax_settings(*arguments: object) -> list[Side]:
+    """JAX's side, in every setting that might be its best."""
     return [
-        Side((*command, "--chunks", chunks), {"XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={threads}"})
-        for chunks in ("1", "2")
-        for threads in ("true", "false")
+        peer("benchmark_jax.py", *arguments, "--chunks", chunks, XLA_FLAGS=f"--xla_cpu_multi_thread_eigen={threads}")
+        for chunks, threads in itertools.product((1, 2), ("true", "false"))
+    ]
+
+
+def torch_settings(*arguments: object) -> list[Side]:
+    """PyTorch's side, in every setting that might be its best."""
+    return [
+        peer("benchmark_torch.py", *arguments, "--threads", threads, "--layout", layout, "--tasks-at-once", tasks)
+        for threads, layout, tasks in itertools.product((1, 2), ("contiguous_format", "channels_last"), (8, 16))
     ]
 
 
@@ -91,8 +108,8 @@ def alternate(our_side: Side, peer_settings: Sequence[Side], runs: int) -> tuple
     Returns:
         Our results and the peer's, one a run.
     """
-    peer = min(peer_settings, key=lambda side: side.measure()["value"]) if len(peer_settings) > 1 else peer_settings[0]
-    pairs = [(our_side.measure(), peer.measure()) for _ in range(runs)]
+    best = min(peer_settings, key=lambda side: side.measure()["value"]) if len(peer_settings) > 1 else peer_settings[0]
+    pairs = [(our_side.measure(), best.measure()) for _ in range(runs)]
     return [first for first, _ in pairs], [second for _, second in pairs]
 
 
@@ -112,32 +129,23 @@ def difference(first: Sequence[float], second: Sequence[float]) -> float:
     return float(np.max(np.abs(a - b)) / np.max(np.abs(a)))
 
 
-def write_inputs(path: Path, steps: int = 100) -> None:
-    """Writes what both sides of the L2L benchmarks are given: LSTM, data, batches and initial parameters."""
-    random = np.random.default_rng(0)
-
-    def normal(*shape: int, scale: float) -> np.ndarray:
-        return random.normal(size=shape, scale=scale).astype("float32")
-
-    weights = [normal(*shape, scale=0.2) for shape in [(22, 80), (80,), (40, 80), (80,), (20, 1), (1,)]]
-    arrays: dict[str, Any] = {f"weight_{index}": weight for index, weight in enumerate(weights)}
-    arrays["x"] = random.random((2000, 784), dtype="float32")
-    arrays["y"] = random.integers(0, 10, 2000, dtype="int32")
-    arrays["rows"] = random.integers(0, 2000, (steps + 1, 128), dtype="int32")
-    arrays["parameters"] = normal(784 * 20 + 20 + 20 * 10 + 10, scale=0.05)
-    np.savez(path, **arrays)
+def check_agreement(
+    name: str, results: tuple[list[Result], list[Result]], parts: Sequence[str], tolerance: float
+) -> None:
+    """Says how far the two sides are apart; too far fails the benchmark."""
+    for part in parts:
+        apart = difference(results[0][0][part], results[1][0][part])
+        click.echo(f"{name}: {part} of the two sides differ by {apart:.1e} at most (relative)")
+        if not apart <= tolerance:
+            raise click.ClickException(f"The {part} must agree to {tolerance}. They differ by {apart:.1e}.")
 
 
 def l2l_inner_step(runs: int, inputs: Path) -> list[Row]:
     """A meta-training step of 20 inner steps, meta-gradient included, per inner step; against a jitted JAX program."""
     results = alternate(ours("l2l-time", inputs), jax_settings("l2l-time", inputs), runs)
-    for what in ("losses", "meta_gradient"):
-        # The meta-gradient as one vector: that of the output bias alone is what is left of thousands of terms that
-        # cancel, and no two orders of summation agree on it.
-        apart = difference(results[0][0][what], results[1][0][what])
-        click.echo(f"l2l_inner_step: {what} of the two sides differ by {apart:.1e} at most (relative)")
-        if not apart <= TOLERANCE:
-            raise click.ClickException(f"The {what} must agree to {TOLERANCE}. They differ by {apart:.1e}.")
+    # The meta-gradient as one vector: that of the output bias alone is what is left of thousands of terms that cancel,
+    # and no two orders of summation agree on it.
+    check_agreement("l2l_inner_step", results, ["losses", "meta_gradient"], TOLERANCE)
     return [row("l2l_inner_step", "ms", "JAX lax.scan", results)]
 
 
@@ -162,6 +170,21 @@ def learned_vs_adam(name: str, parameters: int) -> Measurement:
         adam = [ours("adam", inputs, "--parameters", parameters, "--threads", how) for how in ("many", "default")]
         results = alternate(ours("learned", inputs, "--parameters", parameters), adam, runs)
         return [row(name, "ms", "keras Adam", results)]
+
+    return benchmark
+
+
+def maml(name: str, inner_steps: int, inner_learning_rate: float) -> Measurement:
+    """A training step of second-order MAML on 16 tasks (5-way 1-shot, 5 queries a class, conv4), Adam included."""
+
+    def benchmark(runs: int, inputs: Path) -> list[Row]:
+        arguments = (inputs, "--inner-steps", inner_steps, "--inner-learning-rate", inner_learning_rate)
+        results = alternate(ours("maml", *arguments, program="benchmark_learners.py"), torch_settings(*arguments), runs)
+        check_agreement(name, results, ["loss", "meta_gradient"], MAML_TOLERANCE)
+        tracing = statistics.median(result["tracing"] for result in results[0])
+        memory, of_peer = (statistics.median(result["memory"] for result in side) for side in results)
+        click.echo(f"{name}: first step after {tracing:.1f} s, peak memory {memory:.0f} MB, PyTorch's {of_peer:.0f} MB")
+        return [row(name, "ms", "PyTorch vmap", results)]
 
     return benchmark
 
@@ -196,6 +219,8 @@ BENCHMARKS: dict[str, Measurement] = {
     "learned_vs_adam_10k": learned_vs_adam("learned_vs_adam_10k", 10_000),
     "learned_vs_adam_100k": learned_vs_adam("learned_vs_adam_100k", 100_000),
     "learned_vs_adam_1m": learned_vs_adam("learned_vs_adam_1m", 1_000_000),
+    "maml_1step": maml("maml_1step", inner_steps=1, inner_learning_rate=0.4),
+    "maml_5step": maml("maml_5step", inner_steps=5, inner_learning_rate=0.1),
     "episodes": episodes,
 }
 

@@ -7,14 +7,11 @@ of `TruncatedBackpropagation` with `CoordinatewiseLSTM(preset="paper")`, step by
 import argparse
 import json
 import math
-import resource
-import statistics
-import sys
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from stopwatch import milliseconds, peak_megabytes
 
 UNROLL_LENGTH = 20
 UNITS = 20
@@ -109,13 +106,9 @@ def main() -> None:
 
     if arguments.what == "l2l-time":
         (_, (losses, _)), gradients = jax.block_until_ready(meta_step(weights, first))
-        times: list[float] = []
-        while sum(times) < 3 or len(times) < 5:
-            began = time.perf_counter()
-            jax.block_until_ready(meta_step(weights, first))
-            times.append(time.perf_counter() - began)
+        time = milliseconds(lambda: jax.block_until_ready(meta_step(weights, first)), seconds=3)
         result = {
-            "value": 1000 * statistics.median(times) / UNROLL_LENGTH,
+            "value": time / UNROLL_LENGTH,
             "losses": losses.tolist(),
             "meta_gradient": np.concatenate([np.ravel(gradient) for gradient in gradients]).tolist(),
         }
@@ -123,8 +116,7 @@ def main() -> None:
         training = first
         for step in range(arguments.meta_steps):
             (_, (_, training)), _ = jax.block_until_ready(meta_step(weights, first if step % 5 == 0 else training))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        result = {"value": peak / (2**20 if sys.platform == "darwin" else 1024)}
+        result = {"value": peak_megabytes()}
     print(json.dumps(result))
 
 

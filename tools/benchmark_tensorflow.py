@@ -1,10 +1,6 @@
 """TensorFlow's side of tools/benchmark.py: the library, and Keras's own Adam. Prints a JSON object."""
 
 import json
-import resource
-import statistics
-import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +10,7 @@ import keras
 import numpy as np
 import psutil
 import tensorflow as tf
+from stopwatch import milliseconds, peak_megabytes
 
 import tf_metalearn as tfm
 from tf_metalearn.estimators.truncated import Training, TruncatedBackpropagation, start
@@ -67,23 +64,6 @@ def meta_training(inputs: Path) -> tuple[Callable[[Training], Any], Training]:
         return estimator(rule, problem, training)
 
     return meta_step, start(rule, problem, tf.constant([0, 0]))
-
-
-def milliseconds(step: Callable[[], Any], seconds: float) -> float:
-    """The median time of a step, tried for some seconds and at least five times."""
-    step(), step()
-    times: list[float] = []
-    while sum(times) < seconds or len(times) < 5:
-        began = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - began)
-    return 1000 * statistics.median(times)
-
-
-def peak_megabytes() -> float:
-    """The most memory that this process ever had; the system counts it in kB, or in bytes on macOS."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / MEGABYTE if sys.platform == "darwin" else peak / 1024
 
 
 @click.group()

@@ -1,14 +1,12 @@
 """The Meta-LSTM's rule against the paper's equations in numpy, and against gradient descent."""
 
-import importlib
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tf_metalearn.inner_loop import unroll
 from tf_metalearn.rules import GradientDescent, MetaLSTMRule
+from tools import plateau
 
 
 def sigmoid(x):
@@ -81,10 +79,8 @@ def test_with_pinned_gates_it_is_gradient_descent(rate):
 
 
 @pytest.mark.slow
-def test_a_trained_forget_gate_leaves_a_plateau_where_gradient_descent_stays(monkeypatch):
+def test_a_trained_forget_gate_leaves_a_plateau_where_gradient_descent_stays():
     """Section 3.1: high loss and a gradient near zero are when to shrink the parameters and forget."""
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "tools")
-    plateau = importlib.import_module("plateau")
     [learned] = plateau.watch(plateau.train_meta_lstm(), seeds=[1000])
     [descent] = plateau.watch(GradientDescent(1.0, dtype="float64"), seeds=[1000])
     assert learned.losses[0] == descent.losses[0] > 0.99
