@@ -98,6 +98,7 @@ def test_gates_are_those_of_the_inner_loop(network, points):
     np.testing.assert_allclose(gates.input[-1], adapted.state.gates[1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_learns_a_rate_and_a_start_that_solve_new_tasks(seed):
     """Sine waves, three steps."""
     learner = tfm.MetaLSTM(

@@ -67,8 +67,10 @@ class Divergence(keras.metrics.Metric):
             count: How many tasks diverged.
             step: The earliest inner step with a value that is not finite.
         """
+        # Replicas add their counts, which says nothing of steps.
+        since = f"from inner step {step} on" if 0 <= step < NEVER else "in some inner step"
         return (
-            f"The inner loop of {count} task{'s' * (count != 1)} diverged: from inner step {step} on, its loss or "
+            f"The inner loop of {count} task{'s' * (count != 1)} diverged: {since}, its loss or "
             "gradient is not finite. Such tasks are left out of the meta-gradient.\n"
             "Lower the inner learning rate, or take fewer inner steps."
         )

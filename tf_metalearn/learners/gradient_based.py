@@ -114,6 +114,7 @@ class GradientBasedLearner(FewShotLearner):
         self._divergence = Divergence(name="diverged")
         self._accuracy_before = keras.metrics.Mean(name="accuracy_before")
         self._loss_before = keras.metrics.Mean(name="loss_before")
+        self._evaluating = False
         # Compiled once for each shape of a support set, whoever adapts.
         self._adapt_compiled = tf.function(self._adapt_and_normalise)
         self.built = True
@@ -166,7 +167,7 @@ class GradientBasedLearner(FewShotLearner):
         losses = tf.where(fine, result.loss, 0) * tf.distribute.get_strategy().num_replicas_in_sync
         self._loss_tracker.update_state(tf.reduce_sum(losses) / tf.cast(count, losses.dtype), sample_weight=count)
         self._divergence.update_state(result.diverged)
-        return self._without_before(self.compute_metrics(None, query_y, result.outputs))
+        return self.compute_metrics(None, query_y, result.outputs)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Keras's, and the same before adaptation: `accuracy_before` and `loss_before`."""
@@ -182,8 +183,28 @@ class GradientBasedLearner(FewShotLearner):
             right = tf.cast(query_y, tf.int64) == tf.argmax(before, axis=-1)
             self._accuracy_before.update_state(tf.reduce_mean(tf.cast(right, tf.float32), axis=-1))
         self._divergence.update_state(diverged)
-        logs = self.compute_metrics(None, query_y, outputs)
-        return logs if "accuracy" in logs else {name: logs[name] for name in logs if name != "accuracy_before"}
+        return self.compute_metrics(None, query_y, outputs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Keras's `evaluate`, with `accuracy_before` or `loss_before` adaptation.
+
+        Args:
+            *args: As Keras has them.
+            **kwargs: As Keras has them.
+        """
+        self._evaluating = True
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self._evaluating = False
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Keras's, without what was not measured: in training what precedes adaptation, in a regression accuracy."""
+        logs = super().get_metrics_result()
+        left_out = set() if "accuracy" in logs else {self._accuracy_before.name}
+        if not self._evaluating:
+            left_out = {self._accuracy_before.name, self._loss_before.name}
+        return {name: value for name, value in logs.items() if name not in left_out}
 
     def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
         """Keras's `fit`, which warns when tasks diverge.
@@ -236,10 +257,6 @@ class GradientBasedLearner(FewShotLearner):
         gradients = [tf.where(diverged < 0, gradient, tf.zeros_like(gradient)) for gradient in gradients]
         return TaskResult(outputs, loss, gradients, self._adaptation.tables(adapted), diverged)
 
-    def _without_before(self, logs: dict[str, Any]) -> dict[str, Any]:
-        left_out = {self._accuracy_before.name, self._loss_before.name}
-        return {name: value for name, value in logs.items() if name not in left_out}
-
     # One task --------------------------------------------------------------------------------------------------------
 
     def adapt(self, support_x: Any, support_y: Any) -> keras.Model:
@@ -257,7 +274,7 @@ class GradientBasedLearner(FewShotLearner):
             ValueError: If there are more classes than the base learner has outputs, not a label for each example, or
                 examples are of the wrong shape or not finite.
         """
-        labels = np.asarray(support_y) if np.ndim(support_y) == 2 and not self._classifies else None
+        labels = None if self._classifies else _as_values(support_y)
         classes, numbers = class_numbers(support_y) if labels is None else ([None], labels)
         outputs = self.base_learner.output_shape[-1]
         if not classes or len(support_x) != len(numbers) or len(classes) > outputs:
@@ -360,3 +377,12 @@ def _of_each_task(function: Callable[[Any], Any], tasks: Any, signature: Any) ->
 def _like(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """A mask `[tasks]` that broadcasts over `[tasks, ...]`."""
     return tf.reshape(mask, [-1, *[1] * (values.shape.rank - 1)])
+
+
+def _as_values(support_y: Any) -> np.ndarray | None:
+    """Values of a regression, `[support, outputs]`; None if these are labels."""
+    try:
+        values = np.asarray(support_y, float)
+    except (TypeError, ValueError):
+        return None
+    return values if values.ndim == 2 else None
