@@ -79,6 +79,7 @@ def test_nearest_neighbours_on_pixels_get_less_than_60_percent(splits):
     assert 0.4 < accuracy < 0.6
 
 
+@pytest.mark.slow
 def test_a_small_embedding_network_gets_more_than_90_percent(splits, seed):
     """Snell et al. 2017 with three convolutions, in half a minute."""
     layers = []

@@ -149,6 +149,7 @@ def test_any_classification_data_set_works_by_its_name(linked):
     assert table.sizes.tolist() == [6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958]
 
 
+@pytest.mark.slow
 def test_a_data_set_read_plainly_and_as_a_named_source_have_caches_of_their_own(linked):
     """The same files and the same size, but omniglot inverts its ink and names its characters."""
     folder = linked("omniglot")
