@@ -27,7 +27,7 @@ WAYS, TASKS = 3, 2
 #: has a `ways` is told them: XLA must know.
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "ANIL": [{}, {"inner_steps": 3, "transductive": True}],
-    "FineTuning": [{"classes": 64, "inner_steps": 10, "method": method} for method in ("probe", "full")],
+    "FineTuning": [{"classes": 64, "inner_steps": 5, "method": method} for method in ("probe", "full")],
     "MAML": [
         {},
         {"transductive": True},
@@ -211,6 +211,14 @@ def expected(predict, episode):
     return predict(episode)
 
 
+@pytest.fixture
+def eagerly():
+    """Compiles nothing: it is not worth it for a call or two."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 def assert_same_values(left, right, **tolerance):
     for one, other in zip(left, right, strict=True):
         np.testing.assert_allclose(one, other, **{"rtol": 0, "atol": 0, **tolerance})
@@ -300,9 +308,10 @@ def with_head_of(learner, permutation):
     learner.set_weights(before)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_evaluation_prediction_and_adapting_change_no_variable(case, alone):
     learner = make(case)
-    learner.compile(run_eagerly=True)
+    learner.compile()
     before = values(learner.variables)
     labels = first_of(episodes(case.images))[1][:1]
     learner.evaluate(tf.data.Dataset.from_tensors((alone, labels)), verbose=0)
@@ -371,7 +380,6 @@ def fit(case, learner, epochs, *callbacks):
 
 def beginner(case):
     learner = make(case)
-    # Eagerly: nothing is worth compiling for a step or two.
     learner.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
     return learner
 
@@ -473,12 +481,10 @@ def test_eager_and_xla_steps_are_those_of_the_graph(case):
 
 
 @pytest.fixture
-def in_double_precision(case, alone):
+def in_double_precision(case, alone, eagerly):
     if case.images:
         pytest.skip("conv4 has the dtype of Keras's global policy")
-    tf.config.run_functions_eagerly(True)
-    yield make(case, "float64"), as_dtype(alone, "float64")
-    tf.config.run_functions_eagerly(False)
+    return make(case, "float64"), as_dtype(alone, "float64")
 
 
 def test_predictions_in_double_precision_lose_none_on_the_way(in_double_precision):

@@ -119,10 +119,11 @@ def confusion_counts(
         chosen[start + random.permutation(size)[:shots]] = True
     labels = np.repeat(np.arange(ways), embedded.sizes)
     support, numbers = tf.constant(embedded.examples[chosen][None]), tf.constant(labels[chosen][None], tf.int32)
+    classes = learner.represent(support, numbers, ways, training=False)
 
     @tf.function(reduce_retracing=True)
     def taken_for(query):
-        return tf.argmax(learner.compare(support, numbers, query[None], ways, training=False)[0], axis=-1)
+        return tf.argmax(learner.compare(query[None], classes, training=False)[0], axis=-1)
 
     query = embedded.examples[~chosen]
     batches = range(0, len(query), batch_size)

@@ -1,12 +1,13 @@
 """Matching networks: queries attend to the support set, and take over its labels."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tf_metalearn.learners.checks import check_numbers
-from tf_metalearn.learners.metric import MetricLearner
+from tf_metalearn.learners.metric import MetricLearner, members
 
 
 @keras.saving.register_keras_serializable("tf_metalearn")
@@ -57,17 +58,21 @@ class MatchingNetwork(MetricLearner):
             self.attender = keras.layers.LSTMCell(units, name="attender")
             self.attender.build([None, 2 * units])
 
-    def compare(
-        self, support: tf.Tensor, labels: tf.Tensor, query: tf.Tensor, ways: Any, training: bool | None = None
-    ) -> tf.Tensor:
+    def represent(
+        self, support: tf.Tensor, labels: tf.Tensor, ways: Any, training: bool | None = None
+    ) -> dict[str, tf.Tensor]:
         if self.full_context:
             support = support + self.reader(support, training=training)
+        return {"support": support, "members": members(labels, ways)}
+
+    def compare(self, query: tf.Tensor, classes: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        support = classes["support"]
+        if self.full_context:
             query = self._in_context(query, support)
         cosines = tf.matmul(tf.math.l2_normalize(query, -1), tf.math.l2_normalize(support, -1), transpose_b=True)
         attention = tf.nn.log_softmax(tf.cast(self.scale, query.dtype) * cosines)
         # The logarithm of the probability of each class: that of the sum over its examples.
-        member = tf.transpose(tf.one_hot(labels, ways, on_value=True, off_value=False), [0, 2, 1])
-        return tf.reduce_logsumexp(tf.where(member[:, None], attention[:, :, None], -1e9), axis=-1)
+        return tf.reduce_logsumexp(tf.where(classes["members"][:, None], attention[:, :, None], -1e9), axis=-1)
 
     def _in_context(self, query: tf.Tensor, support: tf.Tensor) -> tf.Tensor:
         """A query's embedding after some looks at the support set (appendix A.1, equations 2 to 5)."""

@@ -1,6 +1,6 @@
 """What metric learners share: embed support and query set, and compare."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import keras
@@ -16,8 +16,9 @@ from tf_metalearn.learners.task_classifier import TaskClassifier, class_numbers
 class MetricLearner(FewShotLearner):
     """Predicts a query's class by comparing its embedding with those of the support set. There is no inner loop.
 
-    An algorithm says in `compare` how. Any number of ways and shots will do, in training and after; batch normalisation
-    uses running averages after training, so nothing is transductive.
+    An algorithm says in `represent` what stands for a class, and in `compare` how queries are compared with that. Any
+    number of ways and shots will do, in training and after; batch normalisation uses running averages after training,
+    so nothing is transductive.
 
     Args:
         embedding: A built Keras model from an example to its features.
@@ -52,7 +53,7 @@ class MetricLearner(FewShotLearner):
         )
         support, query = self._embed(support_x, query_x, training)
         ways = tf.reduce_max(labels) + 1 if self.ways is None else self.ways
-        return self.compare(support, labels, query, ways, training)
+        return self.compare(query, self.represent(support, labels, ways, training), training)
 
     @property
     def support_network(self) -> keras.Model:
@@ -67,16 +68,28 @@ class MetricLearner(FewShotLearner):
         features = of_each(self.embedding, tf.concat([support_x, query_x], axis=1), training)
         return features[:, :count], features[:, count:]
 
-    def compare(
-        self, support: tf.Tensor, labels: tf.Tensor, query: tf.Tensor, ways: Any, training: bool | None = None
-    ) -> tf.Tensor:
-        """Compares queries with the support set.
+    def represent(
+        self, support: tf.Tensor, labels: tf.Tensor, ways: Any, training: bool | None = None
+    ) -> dict[str, tf.Tensor]:
+        """What stands for the classes of each task: the mean of their examples, unless an algorithm has its own idea.
 
         Args:
             support: `[tasks, support, ...]` features.
             labels: `[tasks, support]` int32.
+            ways: Classes; one without examples in a task is to be left out of its predictions.
+            training: Whether layers are in training mode.
+
+        Returns:
+            Tensors `[tasks, ...]` by name, all that `compare` needs of a support set.
+        """
+        return {"prototypes": class_means(support, labels, ways)}
+
+    def compare(self, query: tf.Tensor, classes: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """Compares queries with classes.
+
+        Args:
             query: `[tasks, queries, ...]` features.
-            ways: Classes.
+            classes: What `represent` returned.
             training: Whether layers of the comparison are in training mode.
 
         Returns:
@@ -167,7 +180,8 @@ class SupportClassifier(TaskClassifier):
         query = self.learner.embedding(x, training=False)
         features, labels = tf.cast(self._features, query.dtype), tf.convert_to_tensor(self._labels)
         ways = tf.reduce_max(labels) + 1
-        return self.learner.compare(features[None], labels[None], query[None], ways, training=False)[0]
+        classes = self.learner.represent(features[None], labels[None], ways, training=False)
+        return self.learner.compare(query[None], classes, training=False)[0]
 
     def add_class(self, label: Hashable, x: Any) -> None:
         """Adds a class, or gives a known one new examples; the other classes stay as they are.
@@ -227,6 +241,23 @@ def check_network(argument: str, model: Any, axes: int) -> None:
             f"`{argument}` must be a built Keras model that returns {kind}. Received: {model!r}.\n"
             f"Begin it with keras.Input, and {remedy}."
         )
+
+
+def members(labels: tf.Tensor, ways: Any) -> tf.Tensor:
+    """Which support examples belong to which class.
+
+    Args:
+        labels: `[tasks, support]` int32.
+        ways: Classes.
+
+    Returns:
+        `[tasks, ways, support]` bool.
+
+    >>> members(tf.constant([[0, 1, 1]]), 2).numpy().astype(int)[0]
+    array([[1, 0, 0],
+           [0, 1, 1]])
+    """
+    return labels[:, None] == tf.range(ways)[:, None]
 
 
 def class_means(features: tf.Tensor, labels: tf.Tensor, ways: Any) -> tf.Tensor:

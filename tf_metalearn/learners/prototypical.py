@@ -1,11 +1,12 @@
 """Prototypical networks: a class is the mean of its examples' embeddings."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tf_metalearn.learners.metric import MetricLearner, check_network, class_means
+from tf_metalearn.learners.metric import MetricLearner, check_network
 
 DISTANCES = ("euclidean", "cosine")
 
@@ -74,10 +75,8 @@ class PrototypicalNetwork(MetricLearner):
         """What the support set goes into: the metadata encoder where there is one."""
         return self.metadata_encoder or self.embedding
 
-    def compare(
-        self, support: tf.Tensor, labels: tf.Tensor, query: tf.Tensor, ways: Any, training: bool | None = None
-    ) -> tf.Tensor:
-        return self.similarity(query, class_means(support, labels, ways))
+    def compare(self, query: tf.Tensor, classes: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        return self.similarity(query, classes["prototypes"])
 
     def similarity(self, query: tf.Tensor, prototypes: tf.Tensor) -> tf.Tensor:
         """How near queries are to prototypes, as logits.

@@ -1,11 +1,12 @@
 """Relation networks: a network learns how alike two feature maps are."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tf_metalearn.learners.metric import MetricLearner, class_means
+from tf_metalearn.learners.metric import MetricLearner
 
 
 @keras.saving.register_keras_serializable("tf_metalearn")
@@ -82,14 +83,13 @@ class RelationNetwork(MetricLearner):
     def default_loss(self) -> keras.losses.Loss:
         return RelationLoss()
 
-    def compare(
-        self, support: tf.Tensor, labels: tf.Tensor, query: tf.Tensor, ways: Any, training: bool | None = None
-    ) -> tf.Tensor:
-        classes = class_means(support, labels, ways)
+    def compare(self, query: tf.Tensor, classes: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        prototypes = classes["prototypes"]
         tasks, queries = tf.unstack(tf.shape(query)[:2])
+        ways = tf.shape(prototypes)[1]
         shape = [tasks, queries, ways, *query.shape[2:]]
         pairs = tf.concat(
-            [tf.broadcast_to(classes[:, None], shape), tf.broadcast_to(query[:, :, None], shape)], axis=-1
+            [tf.broadcast_to(prototypes[:, None], shape), tf.broadcast_to(query[:, :, None], shape)], axis=-1
         )
         logits = self.relation(tf.reshape(pairs, [-1, *self.relation.input_shape[1:]]), training=training)
         return tf.reshape(logits, [tasks, queries, ways])

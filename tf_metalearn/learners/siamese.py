@@ -1,11 +1,12 @@
 """Siamese networks: a learned distance says whether two examples are of one class."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tf_metalearn.learners.metric import MetricLearner
+from tf_metalearn.learners.metric import MetricLearner, members
 
 
 @keras.saving.register_keras_serializable("tf_metalearn")
@@ -65,11 +66,13 @@ class SiameseNetwork(MetricLearner):
     def default_loss(self) -> keras.losses.Loss:
         return PairLoss()
 
-    def compare(
-        self, support: tf.Tensor, labels: tf.Tensor, query: tf.Tensor, ways: Any, training: bool | None = None
-    ) -> tf.Tensor:
+    def represent(
+        self, support: tf.Tensor, labels: tf.Tensor, ways: Any, training: bool | None = None
+    ) -> dict[str, tf.Tensor]:
+        return {"support": support, "members": members(labels, ways)}
+
+    def compare(self, query: tf.Tensor, classes: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         # [tasks, queries, support]
-        distances = tf.abs(query[:, :, None] - support[:, None])
+        distances = tf.abs(query[:, :, None] - classes["support"][:, None])
         logits = tf.tensordot(distances, tf.cast(self.weighting, query.dtype), 1) + tf.cast(self.offset, query.dtype)
-        member = tf.transpose(tf.one_hot(labels, ways, on_value=True, off_value=False), [0, 2, 1])
-        return tf.reduce_max(tf.where(member[:, None], logits[:, :, None], logits.dtype.min), axis=-1)
+        return tf.reduce_max(tf.where(classes["members"][:, None], logits[:, :, None], logits.dtype.min), axis=-1)
