@@ -12,6 +12,7 @@ INSTALL_REQUIRES = [
     "tensorflow>=2.21,<2.22",
     "keras>=3.15,<3.16",
     "tensorboard>=2.21,<2.22",
+    "tensorflow-serving-api>=2.21,<2.22",
     "tensorflow-datasets>=4.9.10,<4.10",
     "importlib_resources>=7.1,<8",  # tensorflow-datasets imports it without asking for it
     "numpy>=2.4,<2.5",
@@ -24,7 +25,6 @@ INSTALL_REQUIRES = [
 ]
 
 EXTRAS_REQUIRE = {
-    "serving": ["tensorflow-serving-api>=2.21,<2.22"],
     # What `make bench` compares with, in an environment of its own.
     "peers": ["jax>=0.10,<0.11", "jaxlib>=0.10,<0.11", "torch>=2.13,<2.14"],
     "dev": ["mypy>=2.4,<2.5", "psutil>=7.2,<8", "pytest>=9.2,<10", "ruff>=0.17.6,<0.18", "setuptools>=84.2,<85"],

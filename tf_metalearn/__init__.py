@@ -21,7 +21,7 @@ if _keras.backend.backend() != "tensorflow":
         "\nRemedy: set KERAS_BACKEND=tensorflow, or 'backend' in ~/.keras/keras.json."
     )
 
-from tf_metalearn import backbones, episodes, functional, plotting, problems, rules
+from tf_metalearn import backbones, episodes, functional, plotting, problems, rules, serving
 from tf_metalearn.episodes import Augmentation, Episode, load_episodes, load_examples
 from tf_metalearn.inner_loop import Unrolled, unroll
 from tf_metalearn.learners import (
@@ -91,6 +91,7 @@ __all__ = [
     "report",
     "rules",
     "save_rule",
+    "serving",
     "set_cpu_threads",
     "unroll",
 ]

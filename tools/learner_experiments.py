@@ -119,14 +119,16 @@ def _on_omniglot() -> dict[str, LearnerExperiment]:
         # The input gate starts where gradient descent would, and not where mini-ImageNet's training begins: this
         # saves the thousands of updates that its bias needs to get there.
         rule = MetaLSTMRule(input_bias=(-1.5, -0.5), seed=0)
-        return MetaLSTM(backbones.conv4(filters=32, outputs=5), inner_steps=5, rule=rule)
+        # Two steps learn as much from a task as five, in a third of the time.
+        return MetaLSTM(backbones.conv4(filters=32, outputs=5), inner_steps=2, rule=rule)
 
     return {
         "omniglot_maml_5way_1shot": experiment(maml(5), 60, published="", transductive="98.7 (first order 98.3)"),
         "omniglot_meta_lstm_5way_1shot": experiment(
             meta_lstm,
-            50,
-            training={**_omniglot_training(ways=5, shots=1, queries=5), "batch_size": 2},
+            64,
+            training={**_omniglot_training(ways=5, shots=1, queries=5), "batch_size": 4},
+            learning_rate=3e-3,
             optimizer=lambda schedule: keras.optimizers.Adam(schedule, global_clipnorm=0.25),
             pictures=plot_gates_of,
         ),

@@ -12,6 +12,7 @@ from tf_metalearn.learners.base import FewShotLearner
 from tf_metalearn.learners.checks import as_task, check_numbers, checked
 from tf_metalearn.learners.task_classifier import AdaptedClassifier, class_numbers
 from tf_metalearn.rules import Adam
+from tf_metalearn.serving.service import Service
 
 METHODS = ("probe", "full")
 
@@ -169,6 +170,37 @@ class FineTuning(FewShotLearner):
 
         StatelessModel(model).assign(run())
         return AdaptedClassifier(whole, tuple(classes))
+
+    def served(self) -> Service:
+        adaptation, settings = self._adaptation, Settings(training=False, second_derivatives=False)
+
+        def embedded(x):
+            return x if self.method == "full" else self.embedding(x, training=False)
+
+        def adapt(support_x, labels, ways):
+            def of_task(task):
+                x, y = task
+                adapted = adaptation.advance(adaptation.start(), embedded(x), y, self.inner_steps, settings)
+                return adapted.parameters
+
+            start = adaptation.start().parameters
+            signature = tf.TensorSpec(start.shape, start.dtype)
+            return {"parameters": tf.map_fn(of_task, (support_x, labels), fn_output_signature=signature)}
+
+        def predict(state, query_x):
+            def of_task(task):
+                parameters, x = task
+                x = embedded(x)
+                adapted = adaptation.start()._replace(parameters=parameters)
+                return adaptation.predict(adapted, Episode(x, None, x), settings)[0]
+
+            signature = tf.TensorSpec([None, self.ways], self.compute_dtype)
+            return tf.map_fn(of_task, (state["parameters"], query_x), fn_output_signature=signature)
+
+        shape, variables = tuple(self.embedding.input_shape[1:]), [variable.value for variable in self.variables]
+        return Service(
+            adapt, predict, shape, shape, variables, most_classes=self.ways, in_python=self.adapt_and_predict
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -17,6 +17,7 @@ from tf_metalearn.learners.checks import as_task, check_numbers, checked
 from tf_metalearn.learners.divergence import Divergence, WarnOfDivergence, first_divergence
 from tf_metalearn.learners.task_classifier import AdaptedClassifier, class_numbers
 from tf_metalearn.rules.base import UpdateRule
+from tf_metalearn.serving.service import Service
 
 
 class TaskResult(NamedTuple):
@@ -100,8 +101,9 @@ class GradientBasedLearner(FewShotLearner):
         self.statistics_per_step = statistics_per_step
         self.inner_loss = inner_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self._model = StatelessModel(base_learner)
-        places = BatchStatistics(self._model).momenta if statistics_per_step else ()
-        self._tables = {place: self._table(place) for place in places}
+        #: The batch statistics among the non-trainable values, which differ from task to task.
+        self._statistics = sorted(BatchStatistics(self._model).momenta)
+        self._tables = {place: self._table(place) for place in self._statistics if statistics_per_step}
         self._adaptation = Adaptation(
             self._model,
             rule,
@@ -302,6 +304,39 @@ class GradientBasedLearner(FewShotLearner):
         adaptation, settings = self._adaptation, Settings(False, False)
         adapted = adaptation.advance(adaptation.start(), support_x, support_y, self.evaluation_steps, settings)
         return join(adaptation.values(adapted.parameters)), adaptation.non_trainable(adapted, support_x), adapted.losses
+
+    def served(self) -> Service:
+        model, names = self._model, [f"statistics_{place}" for place in self._statistics]
+        constants = [self.base_learner.non_trainable_variables[place] for place in self._statistics]
+
+        def adapt(support_x, labels, ways):
+            def of_task(task):
+                parameters, values, _ = self._adapt_and_normalise(*task)
+                return {
+                    "parameters": parameters,
+                    **{n: values[p] for n, p in zip(names, self._statistics, strict=True)},
+                }
+
+            signature = {"parameters": tf.TensorSpec([model.coordinates], model.dtype)}
+            for name, variable in zip(names, constants, strict=True):
+                signature[name] = tf.TensorSpec(variable.shape, variable.dtype)
+            return _of_each_task(of_task, (support_x, labels), signature)
+
+        def predict(state, query_x):
+            def of_task(task):
+                state, x = task
+                values = model.non_trainable()
+                for name, place in zip(names, self._statistics, strict=True):
+                    values[place] = state[name]
+                return model(state["parameters"], values, x, training=False)[0]
+
+            signature = tf.TensorSpec([None, *self.base_learner.output_shape[1:]], self.compute_dtype)
+            return _of_each_task(of_task, (dict(state), query_x), signature)
+
+        shape, outputs = tuple(self.base_learner.input_shape[1:]), self.base_learner.output_shape[-1]
+        kind = {"most_classes": outputs} if self._classifies else {"outputs": outputs}
+        variables = [variable.value for variable in self.variables]
+        return Service(adapt, predict, shape, shape, variables, **kind, in_python=self.adapt_and_predict)
 
     # Configuration ---------------------------------------------------------------------------------------------------
 

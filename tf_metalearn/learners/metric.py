@@ -11,6 +11,7 @@ from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.learners.base import FewShotLearner
 from tf_metalearn.learners.checks import checked
 from tf_metalearn.learners.task_classifier import TaskClassifier, class_numbers
+from tf_metalearn.serving.service import ClassifierService, Service
 
 
 class MetricLearner(FewShotLearner):
@@ -97,6 +98,23 @@ class MetricLearner(FewShotLearner):
         """
         raise NotImplementedError
 
+    def served(self) -> Service:
+        def adapt(support_x, labels, ways):
+            return self.represent(of_each(self.support_network, support_x, False), labels, ways, training=False)
+
+        def predict(classes, query_x):
+            return self.compare(of_each(self.embedding, query_x, False), classes, training=False)
+
+        return Service(
+            adapt,
+            predict,
+            tuple(self.support_network.input_shape[1:]),
+            tuple(self.embedding.input_shape[1:]),
+            [variable.value for variable in self.weights],
+            threshold=self.threshold,
+            in_python=self.adapt_and_predict,
+        )
+
     def adapt(self, support_x: Any, support_y: Any) -> "SupportClassifier":
         """Returns a classifier of the classes of one support set; the learner stays as it is.
 
@@ -182,6 +200,23 @@ class SupportClassifier(TaskClassifier):
         ways = tf.reduce_max(labels) + 1
         classes = self.learner.represent(features[None], labels[None], ways, training=False)
         return self.learner.compare(query[None], classes, training=False)[0]
+
+    def served(self) -> ClassifierService:
+        learner, embedding = self.learner, self.learner.embedding
+        # What stands for the classes is computed now, and not at each request.
+        ways, labels = tf.reduce_max(self._labels) + 1, tf.convert_to_tensor(self._labels)
+        found = learner.represent(tf.convert_to_tensor(self._features)[None], labels[None], ways, training=False)
+        classes = {name: tf.Variable(value, trainable=False) for name, value in found.items()}
+
+        def embed(x):
+            return embedding(x, training=False)
+
+        def logits(x):
+            return learner.compare(embed(x)[None], classes, training=False)[0]
+
+        variables = [*(variable.value for variable in learner.weights), *classes.values()]
+        shape = tuple(embedding.input_shape[1:])
+        return ClassifierService(logits, shape, self.classes, variables, embed, learner.threshold, self)
 
     def add_class(self, label: Hashable, x: Any) -> None:
         """Adds a class, or gives a known one new examples; the other classes stay as they are.

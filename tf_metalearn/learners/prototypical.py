@@ -91,6 +91,9 @@ class PrototypicalNetwork(MetricLearner):
         if self._unit_length:
             query, prototypes = tf.math.l2_normalize(query, -1), tf.math.l2_normalize(prototypes, -1)
             return tf.cast(self.scale, query.dtype) * tf.matmul(query, prototypes, transpose_b=True)
+        # Distances stay, and lose fewer digits below, when both are seen from the middle of the classes.
+        middle = tf.reduce_mean(prototypes, axis=-2, keepdims=True)
+        query, prototypes = query - middle, prototypes - middle
         products = tf.matmul(query, prototypes, transpose_b=True)
         squares = tf.reduce_sum(prototypes**2, -1)[..., None, :] + tf.reduce_sum(query**2, -1)[..., :, None]
         return 2 * products - squares

@@ -7,6 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_metalearn.serving.export import export_classifier
+from tf_metalearn.serving.service import ClassifierService
+
 
 class TaskClassifier(keras.Model):
     """A classifier of one task's classes: `predict` returns probabilities `[examples, classes]`.
@@ -51,6 +54,39 @@ class TaskClassifier(keras.Model):
             )
         return np.array([self._classes.index(label) for label in listed], np.int32)
 
+    def served(self) -> ClassifierService:
+        """Returns the classifier as plain functions of tensors, which is what `export` writes."""
+        raise NotImplementedError(f"{type(self).__name__} says nothing in `served`, and cannot be exported.")
+
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        *,
+        about: str = "",
+        invert: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Writes a SavedModel for TensorFlow Serving that says the labels of examples; see `FewShotLearner.export`.
+
+        Args:
+            filepath: Of the version, such as "saved_models/my_classes/1". It must not be there yet.
+            format: "tf_saved_model"; Keras's `export` writes all others.
+            verbose: Whether to say where it is.
+            input_signature: None; for another, Keras's `export` writes a model without labels.
+            about: Markdown for the README: data, training, accuracy, licence.
+            invert: Whether dark pixels of encoded images become 1, for learners of ink on paper.
+            **kwargs: As Keras has them for other formats.
+        """
+        if format != "tf_saved_model" or input_signature is not None or kwargs:
+            super().export(filepath, format, verbose, input_signature, **kwargs)
+            return
+        version = export_classifier(filepath, self.served(), about, invert)
+        if verbose is not False:
+            print(f"Written: '{version}'.")
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "classes": [_encoded(label) for label in self._classes]}
 
@@ -78,7 +114,16 @@ class AdaptedClassifier(TaskClassifier):
 
     def call(self, x: Any, training: bool | None = None) -> tf.Tensor:
         """Returns `[examples, classes]` probabilities."""
-        return tf.nn.softmax(self.model(x, training=False)[..., : len(self.classes)])
+        return tf.nn.softmax(self._logits(x))
+
+    def _logits(self, x: Any) -> tf.Tensor:
+        return self.model(x, training=False)[..., : len(self.classes)]
+
+    def served(self) -> ClassifierService:
+        variables = [variable.value for variable in self.model.variables]
+        return ClassifierService(
+            self._logits, tuple(self.model.input_shape[1:]), self.classes, variables, in_python=self
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "model": keras.saving.serialize_keras_object(self.model)}
@@ -90,7 +135,8 @@ class AdaptedClassifier(TaskClassifier):
 
 
 def as_list(labels: Any) -> list[Hashable]:
-    """Labels of any kind as plain Python values."""
+    """Labels of any kind as plain Python values, which a tensor's are not."""
+    labels = labels.numpy() if tf.is_tensor(labels) else labels
     return labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
 
 

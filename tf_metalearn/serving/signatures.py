@@ -1,0 +1,308 @@
+"""The signatures of a served learner: adapt and predict, or one after the other.
+
+Many tasks come in one request, and a server that batches joins requests along that axis. So no task may see another,
+and none may fail another: what is wrong with a task is said in its own `error`, and its probabilities are NaN.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from tf_metalearn.serving.labels import NO_LABEL, is_label, number_labels
+from tf_metalearn.serving.pictures import PictureFormat, decode_pictures
+from tf_metalearn.serving.service import ClassifierService, Service
+
+UNREADABLE = "`{}_bytes` must be PNG, JPEG, GIF or BMP images. Received: one that cannot be read."
+DIVERGED = "The prediction is not finite: adapting to this support set diverged."
+
+#: Endings of the signatures' names, by the labels that they take.
+LABELS = {"": tf.int64, "strings": tf.string}
+
+
+def learner_signatures(service: Service, pictures: PictureFormat | None = None) -> dict[str, Any]:
+    """All signatures of a learner.
+
+    Args:
+        service: The learner.
+        pictures: What encoded images become; None for signatures of numbers alone.
+
+    Returns:
+        Functions of named tensors by the names under which they are served. With whole numbers as labels they are
+        `serving_default`, `adapt` and `predict_with`; with `_strings` in their names labels are text, and with
+        `_bytes` examples are encoded images.
+    """
+    service = _traced_once(service)
+    if service.outputs is not None:
+        return _regression_signatures(service)
+    found = {}
+    for form in (None, pictures) if pictures else (None,):
+        for ending, dtype in LABELS.items():
+            tasks, kinds = _Tasks(service, dtype, form), [*["bytes"][: form is not None], *filter(None, [ending])]
+            found["_".join(["serve", *kinds]) if kinds else "serving_default"] = tasks.adapt_and_predict
+            found["_".join(["adapt", *kinds])] = tasks.adapt
+            found["_".join(["predict_with", *kinds])] = tasks.predict_with
+    return found
+
+
+class _Tasks:
+    """The three signatures for one kind of labels and of examples.
+
+    Args:
+        service: The learner.
+        labels: int64 or text.
+        form: What encoded images become; None if examples are numbers.
+    """
+
+    def __init__(self, service: Service, labels: tf.DType, form: PictureFormat | None):
+        self._service, self._labels, self._form = service, labels, form
+        self._support = _examples("support", service.support_shape, form)
+        self._query = _examples("query", service.query_shape, form)
+        self._support_y = tf.TensorSpec([None, None], labels, "support_y")
+        self.adapt = tf.function(self._adapt, input_signature=[self._support, self._support_y])
+        self.adapt_and_predict = tf.function(
+            self._adapt_and_predict, input_signature=[self._support, self._support_y, self._query]
+        )
+        state = _state_specs(self.adapt)
+        self._names = [spec.name for spec in state]
+        classes = tf.TensorSpec([None, None], labels, "classes")
+        self.predict_with = tf.function(self._predict_with, input_signature=[*state, classes, self._query])
+
+    def _adapt_and_predict(self, support, support_y, query):
+        state, classes, error = self._adapted(support, support_y)
+        return {**self._predicted(state, classes, query, error), "classes": classes}
+
+    def _adapt(self, support, support_y):
+        state, classes, error = self._adapted(support, support_y)
+        # The state of a task in error must not pass for one.
+        state = {name: _where(error == "", value, _nothing(value)) for name, value in state.items()}
+        return {**state, "classes": classes, "error": error}
+
+    def _predict_with(self, *inputs):
+        *values, classes, query = inputs
+        whole = _finite(classes, *values) & tf.reduce_any(is_label(classes), axis=1)
+        error = _first((whole, "The state must be what `adapt` returned of a task without an error."))
+        return self._predicted(dict(zip(self._names, values, strict=True)), classes, query, error)
+
+    def _adapted(self, support, support_y):
+        """The state, classes and errors of tasks."""
+        x, unreadable = self._read(support, "support")
+        rows, count, labels = tf.shape(x)[0], tf.shape(x)[1], tf.shape(support_y)[1]
+        # Whatever came, the rest of the graph sees an example or more, and a label for each.
+        x = tf.pad(x, [[0, 0], [0, tf.cast(count == 0, tf.int32)], *[[0, 0]] * (x.shape.rank - 2)])
+        missing = tf.fill([rows, tf.maximum(tf.shape(x)[1] - labels, 0)], self._no_label)
+        y = tf.concat([support_y, missing], axis=1)[:, : tf.shape(x)[1]]
+        most, least = self._service.most_classes, 2 if self._service.threshold is None else 1
+        found = number_labels(y, most)
+        each = "`support_y` must have a label for each example. Received: {} labels and {} examples."
+        label = "numbers from 0 on" if self._labels == tf.int64 else "text that is not empty"
+        error = _first(
+            (unreadable == "", unreadable),
+            (tf.fill([rows], count > 0), "`support` must have an example of each class. Received: none at all."),
+            (tf.fill([rows], count == labels), tf.strings.format(each, (labels, count))),
+            (tf.reduce_all(is_label(y), axis=1), f"`support_y` must be {label}."),
+            (found.counts >= least, f"`support_y` must name {least} classes or more."),
+            (found.counts <= (most or found.counts), f"`support_y` must name at most {most} classes."),
+            (_finite(y, x), "`support_x` must be finite numbers. Received: NaN or infinity."),
+        )
+        ways = tf.shape(found.classes)[1]
+        x = _where(error == "", x, tf.zeros_like(x))
+        state = self._service.adapt(x, tf.minimum(found.numbers, ways - 1), ways)
+        return state, found.classes, error
+
+    def _predicted(self, state, classes, query, error):
+        """What is said of queries."""
+        x, unreadable = self._read(query, "query")
+        error = _first(
+            (error == "", error),
+            (unreadable == "", unreadable),
+            (_finite(error, x), "`query_x` must be finite numbers. Received: NaN or infinity."),
+        )
+        ways, known = tf.shape(classes)[1], is_label(classes)
+        logits = self._service.predict(state, _where(error == "", x, tf.zeros_like(x)))[..., :ways]
+        error = _first((error == "", error), (_finite(error, logits), DIVERGED))
+        logits = tf.where(known[:, None], logits, logits.dtype.min)
+        label = tf.gather(classes, tf.argmax(logits, axis=-1), batch_dims=1)
+        if self._service.threshold is not None:
+            label = tf.where(tf.reduce_max(logits, axis=-1) >= self._service.threshold, label, self._no_label)
+        probabilities = tf.cast(tf.nn.softmax(logits), tf.float32)
+        return {
+            "probabilities": _where(error == "", probabilities, _nothing(probabilities)),
+            "label": _where(error == "", label, tf.fill(tf.shape(label), self._no_label)),
+            "error": error,
+        }
+
+    @property
+    def _no_label(self):
+        return tf.constant(NO_LABEL[self._labels], self._labels)
+
+    def _read(self, examples, part):
+        """Examples as numbers, and what is wrong with those of each task."""
+        if examples.dtype != tf.string or self._form is None:
+            return examples, tf.fill([tf.shape(examples)[0]], "")
+        pictures, readable = decode_pictures(examples, self._form)
+        return pictures, _first((tf.reduce_all(readable, axis=1), UNREADABLE.format(part)))
+
+
+def classifier_signatures(service: ClassifierService, form: PictureFormat | None = None) -> dict[str, Any]:
+    """All signatures of a classifier of one task.
+
+    Args:
+        service: The classifier. Labels that are all whole numbers from 0 on are served as such, others as text.
+        form: What encoded images become; None for signatures of numbers alone.
+
+    Returns:
+        Functions of named tensors by the names under which they are served: `serving_default`, of encoded images
+        `serve_bytes`, and `embed` where there is an embedding.
+    """
+    numbers = all(isinstance(label, int) and label >= 0 for label in service.classes)
+    classes = [label if numbers else str(label) for label in service.classes]
+    labels = tf.constant(classes, tf.int64 if numbers else tf.string)
+
+    def answer(x, error):
+        error = _first((error == "", error), (_finite(x, x), "`x` must be finite numbers. Received: NaN or infinity."))
+        logits = service.logits(_where(error == "", x, tf.zeros_like(x)))
+        label = tf.gather(labels, tf.argmax(logits, axis=-1))
+        nothing = tf.constant(NO_LABEL[labels.dtype], labels.dtype)
+        if service.threshold is not None:
+            label = tf.where(tf.reduce_max(logits, axis=-1) >= service.threshold, label, nothing)
+        probabilities = tf.cast(tf.nn.softmax(logits), tf.float32)
+        return {
+            "probabilities": _where(error == "", probabilities, _nothing(probabilities)),
+            "label": _where(error == "", label, tf.fill(tf.shape(label), nothing)),
+            "classes": tf.tile(labels[None], [tf.shape(x)[0], 1]),
+            "error": error,
+        }
+
+    examples = tf.TensorSpec([None, *service.shape], tf.float32, "x")
+
+    @tf.function(input_signature=[examples])
+    def predict(x):
+        return answer(x, tf.fill([tf.shape(x)[0]], ""))
+
+    found = {"serving_default": predict}
+    if form is not None:
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+        def predict_pictures(encoded):
+            pictures, readable = decode_pictures(encoded, form)
+            return answer(pictures, _first((readable, UNREADABLE.format("image"))))
+
+        found["serve_bytes"] = predict_pictures
+    if service.embed is not None:
+        embed = service.embed
+        found["embed"] = tf.function(lambda x: {"embedding": embed(x)}, input_signature=[examples])
+    return found
+
+
+def _regression_signatures(service: Service) -> dict[str, Any]:
+    """The same three signatures where values are predicted."""
+    support, query = (_examples(part, shape, None) for part, shape in _shapes(service))
+    support_y = tf.TensorSpec([None, None, service.outputs], tf.float32, "support_y")
+
+    def adapted(x, y):
+        rows, count, values = tf.shape(x)[0], tf.shape(x)[1], tf.shape(y)[1]
+        least = tf.minimum(count, values)
+        each = "`support_y` must have values for each example. Received: {} and {} examples."
+        error = _first(
+            (tf.fill([rows], count == values), tf.strings.format(each, (values, count))),
+            (_finite(y, x, y), "`support_x` and `support_y` must be finite numbers. Received: NaN or infinity."),
+        )
+        x, y = (_where(error == "", part, tf.zeros_like(part))[:, :least] for part in (x, y))
+        return service.adapt(x, y, service.outputs), error
+
+    def predicted(state, x, error):
+        error = _first(
+            (error == "", error), (_finite(error, x), "`query_x` must be finite numbers. Received: NaN or infinity.")
+        )
+        outputs = tf.cast(service.predict(state, _where(error == "", x, tf.zeros_like(x))), tf.float32)
+        error = _first((error == "", error), (_finite(error, outputs), DIVERGED))
+        return {"outputs": _where(error == "", outputs, _nothing(outputs)), "error": error}
+
+    @tf.function(input_signature=[support, support_y])
+    def adapt(x, y):
+        state, error = adapted(x, y)
+        return {**{name: _where(error == "", value, _nothing(value)) for name, value in state.items()}, "error": error}
+
+    @tf.function(input_signature=[support, support_y, query])
+    def adapt_and_predict(x, y, query_x):
+        state, error = adapted(x, y)
+        return predicted(state, query_x, error)
+
+    specs = _state_specs(adapt)
+
+    @tf.function(input_signature=[*specs, query])
+    def predict_with(*inputs):
+        *values, query_x = inputs
+        error = _first(
+            (_finite(query_x, *values), "The state must be what `adapt` returned of a task without an error.")
+        )
+        return predicted({spec.name: value for spec, value in zip(specs, values, strict=True)}, query_x, error)
+
+    return {"serving_default": adapt_and_predict, "adapt": adapt, "predict_with": predict_with}
+
+
+def _traced_once(service: Service) -> Service:
+    """A learner whose functions are one graph each, which all signatures share."""
+    labels = tf.TensorSpec([None, None], tf.int32)
+    if service.outputs is not None:
+        labels = tf.TensorSpec([None, None, service.outputs], tf.float32)
+    support, query = (_examples(part, shape, None) for part, shape in _shapes(service))
+    adapt = tf.function(service.adapt, input_signature=[support, labels, tf.TensorSpec([], tf.int32)])
+    state = {spec.name: spec for spec in _state_specs(adapt)}
+    return service._replace(adapt=adapt, predict=tf.function(service.predict, input_signature=[state, query]))
+
+
+def _shapes(service: Service) -> list[tuple[str, tuple[int | None, ...]]]:
+    return [("support", service.support_shape), ("query", service.query_shape)]
+
+
+def _examples(part: str, shape: tuple[int | None, ...], form: PictureFormat | None) -> tf.TensorSpec:
+    if form is not None and len(shape) == 3:
+        return tf.TensorSpec([None, None], tf.string, f"{part}_bytes")
+    return tf.TensorSpec([None, None, *shape], tf.float32, f"{part}_x")
+
+
+def _state_specs(adapt: Any) -> list[tf.TensorSpec]:
+    """What `adapt` returns of a task's state, as inputs of another function."""
+    outputs = adapt.get_concrete_function().structured_outputs
+    return [
+        tf.TensorSpec([None, *value.shape[1:]], value.dtype, name)
+        for name, value in outputs.items()
+        if name not in ("classes", "error")
+    ]
+
+
+def _first(*conditions: tuple[tf.Tensor, Any]) -> tf.Tensor:
+    """What is said of the first condition that a task does not meet; empty text if it meets all.
+
+    Args:
+        *conditions: `[tasks]` whether each task is fine, and what is said of it if not.
+    """
+    error = tf.fill(tf.shape(conditions[0][0]), "")
+    for fine, message in reversed(conditions):
+        error = tf.where(fine, error, message)
+    return error
+
+
+def _finite(tasks: tf.Tensor, *values: tf.Tensor) -> tf.Tensor:
+    """`[tasks]`: whether all values of a task are finite numbers.
+
+    Args:
+        tasks: Anything with as many rows as there are tasks.
+        *values: `[tasks, ...]`; those that are no floating-point numbers are.
+    """
+    fine = tf.fill([tf.shape(tasks)[0]], True)
+    for value in values:
+        if value.dtype.is_floating:
+            fine &= tf.reduce_all(tf.math.is_finite(value), axis=list(range(1, value.shape.rank)))
+    return fine
+
+
+def _where(tasks: tf.Tensor, values: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """Values of these tasks `[tasks]`, others of the rest."""
+    return tf.where(tf.reshape(tasks, [-1, *[1] * (values.shape.rank - 1)]), values, others)
+
+
+def _nothing(values: tf.Tensor) -> tf.Tensor:
+    """NaN in the place of floating-point numbers; the same values otherwise."""
+    return tf.fill(tf.shape(values), tf.constant(float("nan"), values.dtype)) if values.dtype.is_floating else values

@@ -1,0 +1,215 @@
+"""Checks an export as far as can be done without the server, before it is deployed."""
+
+import os
+import pickle
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+from tf_metalearn.serving import load_check
+from tf_metalearn.serving.archive import EXPECTED, WARM_UP
+
+#: How far an export's answers may be from those of the model in Python.
+TOLERANCE = 1e-5
+
+#: Operations that need Python, or the compiler that the server switches off.
+PYTHON_OPERATIONS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
+
+
+class Check(NamedTuple):
+    """What was looked at, whether it is fine, and what was found."""
+
+    name: str
+    fine: bool
+    found: str
+
+
+def verify_export(path: str | Path) -> list[Check]:
+    """Checks a version of an exported model; stops at the first check that fails.
+
+    Args:
+        path: The version's folder.
+
+    Returns:
+        The checks: the files are whole; no operation needs Python or XLA; the C++ runtime loads it as the server does,
+        in a process without Python's TensorFlow; it answers its warm-up requests; the answers are those of the model in
+        Python at the time of the export; sizes are open; requests survive gRPC; the server's configuration lists it.
+
+    Example:
+        all(check.fine for check in verify_export("saved_models/characters/1"))
+    """
+    checks = []
+    for check in _checks(Path(path)):
+        checks.append(check)
+        if not check.fine:
+            break
+    return checks
+
+
+def _checks(path: Path) -> Iterator[Check]:
+    missing = [part for part in ("saved_model.pb", "variables/variables.index", WARM_UP) if not (path / part).exists()]
+    yield Check(
+        "files", not missing, f"not there: {', '.join(map(str, missing))}" if missing else f"{_size(path):.2f} MB"
+    )
+    try:
+        graph = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs[0]
+    except (DecodeError, IndexError) as error:
+        yield Check("operations", False, f"saved_model.pb cannot be read ({error or 'it is empty'})")
+        return
+    refused = sorted(set(_refused(graph)))
+    yield Check("operations", not refused, ", ".join(refused) or "none needs Python or XLA")
+    try:
+        requests = warm_up_requests(path)
+    except (tf.errors.OpError, DecodeError, ValueError) as error:
+        yield Check("warm-up", False, f"{WARM_UP} cannot be read ({error})")
+        return
+    try:
+        signatures, answers = run_in_session(path, requests)
+    except RuntimeError as error:
+        yield Check("load", False, str(error))
+        return
+    yield Check("load", True, f"signatures: {', '.join(sorted(signatures))}")
+    failed = [
+        f"record {place}, {requests[place][0]}: {found}"
+        for place, (found, _) in enumerate(answers)
+        if isinstance(found, str)
+    ]
+    times = [time for _, time in answers if time is not None]
+    latency = f"{len(requests)} requests, median {1000 * statistics.median(times):.1f} ms" if times else "no requests"
+    yield Check("warm-up", bool(requests) and not failed, failed[0] if failed else latency)
+    yield _compare(path, [found for found, _ in answers])
+    fixed = [
+        f"{name}: {argument} {spec.shape}"
+        for name, signature in signatures.items()
+        for argument, spec in signature.inputs.items()
+        if spec.shape is None or spec.shape[0] is not None
+    ]
+    yield Check("sizes", not fixed, fixed[0] if fixed else "any number of tasks or examples")
+    yield _over_grpc(path, requests, signatures, [found for found, _ in answers])
+    yield _configured(path)
+
+
+def warm_up_requests(path: Path) -> list[load_check.Request]:
+    """Reads an export's warm-up requests.
+
+    Args:
+        path: The version's folder.
+
+    Returns:
+        Pairs of a signature's name and its inputs.
+
+    Raises:
+        tf.errors.OpError: If the file is damaged.
+        ValueError: If a record is no request.
+    """
+    requests: list[load_check.Request] = []
+    for record in tf.data.TFRecordDataset(str(path / WARM_UP)).as_numpy_iterator():
+        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        if not request.inputs:
+            raise ValueError(f"record {len(requests)} holds no request to predict")
+        inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+        requests.append((request.model_spec.signature_name or "serving_default", inputs))
+    return requests
+
+
+def run_in_session(
+    path: Path, requests: Sequence[load_check.Request]
+) -> tuple[dict[str, load_check.Signature], list[tuple[Any, float | None]]]:
+    """Runs requests in a process that has neither Python's TensorFlow nor Keras nor this package.
+
+    Args:
+        path: The version's folder.
+        requests: Pairs of a signature's name and its inputs.
+
+    Returns:
+        The signatures; and for each request its outputs and seconds, or what went wrong and None.
+
+    Raises:
+        RuntimeError: In TensorFlow's words if the export cannot be loaded.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        asked, answered = Path(folder) / "requests", Path(folder) / "answers"
+        asked.write_bytes(pickle.dumps(list(requests)))
+        command = [sys.executable, "-I", load_check.__file__, str(path), str(asked), str(answered)]
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"the process ended with code {done.returncode}"]
+            raise RuntimeError(lines[-1])
+        plain, answers = pickle.loads(answered.read_bytes())
+    parts = ({n: load_check.TensorSpec(*spec) for n, spec in part.items()} for both in plain.values() for part in both)
+    return {name: load_check.Signature(next(parts), next(parts)) for name in plain}, answers
+
+
+def _refused(graph: Any) -> Iterator[str]:
+    """What the server cannot run, in the graph and in its functions."""
+    library = graph.graph_def.library.function
+    for node in [*graph.graph_def.node, *(node for function in library for node in function.node_def)]:
+        if node.op in PYTHON_OPERATIONS:
+            yield f"{node.op} needs Python"
+        if node.op.startswith("Xla"):
+            yield f"{node.op} needs XLA"
+    for part in [*graph.graph_def.node, *(node for function in library for node in function.node_def), *library]:
+        if part.attr["_XlaMustCompile"].b:
+            yield "jit_compile=True needs XLA"
+
+
+def _compare(path: Path, answers: Sequence[Any]) -> Check:
+    """Whether the answers to the warm-up requests are those of the model in Python."""
+    name = "same as in Python"
+    if not (path / EXPECTED).exists():
+        return Check(name, True, "not compared: the export holds no answers of the model in Python")
+    with np.load(path / EXPECTED) as expected:
+        worst = 0.0
+        for key, value in expected.items():
+            place, _, output = key.partition("/")
+            worst = max(worst, float(np.max(np.abs(answers[int(place)][output] - value), initial=0)))
+    return Check(name, worst <= TOLERANCE, f"largest difference {worst:.1e}")
+
+
+def _over_grpc(path: Path, requests: Sequence[Any], signatures: Any, answers: Sequence[Any]) -> Check:
+    """Whether requests and answers survive the messages of gRPC with their names and dtypes."""
+    for (signature, inputs), outputs in zip(requests, answers, strict=True):
+        response = predict_pb2.PredictResponse()
+        for output, value in outputs.items():
+            response.outputs[output].CopyFrom(tf.make_tensor_proto(value))
+        response = predict_pb2.PredictResponse.FromString(response.SerializeToString())
+        for specs, tensors in (
+            (signatures[signature].inputs, {part: tf.make_tensor_proto(value) for part, value in inputs.items()}),
+            (signatures[signature].outputs, dict(response.outputs)),
+        ):
+            wrong = [part for part, spec in specs.items() if part not in tensors or tensors[part].dtype != spec.dtype]
+            if wrong:
+                return Check("gRPC", False, f"{signature}: {wrong[0]} is of another dtype, or missing")
+    return Check("gRPC", True, "names and dtypes are those of the signatures")
+
+
+def _configured(path: Path) -> Check:
+    """Whether the server's configuration lists the model."""
+    file = path.absolute().parent.parent / "models.config"
+    if not file.exists():
+        return Check("configuration", False, f"not there: {file}")
+    config = model_server_config_pb2.ModelServerConfig()
+    try:
+        text_format.Parse(file.read_text(encoding="utf-8"), config)
+    except text_format.ParseError as error:
+        return Check("configuration", False, f"{file.name}: {error}")
+    names = [entry.name for entry in config.model_config_list.config]
+    name = path.absolute().parent.name
+    return Check("configuration", name in names, f"{file.name} lists {', '.join(names) or 'no model'}")
+
+
+def _size(path: Path) -> float:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6
