@@ -36,8 +36,9 @@ def decode_pictures(encoded: tf.Tensor, form: PictureFormat) -> tuple[tf.Tensor,
 
     def one(text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         def decode(text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            pixels = tf.io.decode_image(text, channels=form.channels, expand_animations=False)
-            pixels = tf.cast(tf.ensure_shape(pixels, [None, None, form.channels]), tf.float32) / 255
+            # With one channel the decoders of GIF and BMP refuse colours, and that of JPEG has a grey of its own.
+            pixels = tf.ensure_shape(tf.io.decode_image(text, channels=3, expand_animations=False), [None, None, 3])
+            pixels = tf.cast(_grey(pixels) if form.channels == 1 else pixels, tf.float32) / 255
             same = tf.reduce_all(tf.shape(pixels)[:2] == size[:2])
             # Images of the right size stay as they are, to the last bit.
             pixels = tf.cond(
@@ -56,3 +57,9 @@ def decode_pictures(encoded: tf.Tensor, form: PictureFormat) -> tuple[tf.Tensor,
     signature = (tf.TensorSpec(size, tf.float32), tf.TensorSpec([], tf.bool))
     pictures, found = tf.map_fn(one, flat, fn_output_signature=signature)
     return tf.reshape(pictures, [*tf.unstack(tf.shape(encoded)), *size]), tf.reshape(found, tf.shape(encoded))
+
+
+def _grey(pixels: tf.Tensor) -> tf.Tensor:
+    """Colours `[height, width, 3]` as grey, in Pillow's whole numbers; what is grey already stays as it is."""
+    weights = tf.constant([19595, 38470, 7471])
+    return (tf.reduce_sum(tf.cast(pixels, tf.int32) * weights, axis=-1, keepdims=True) + 32768) // 65536
