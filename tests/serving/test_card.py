@@ -28,7 +28,7 @@ def test_it_lists_every_signature_with_names_dtypes_and_shapes(readmes):
         assert part in rows[0]
 
 
-@pytest.mark.parametrize("name", ["characters", "mine"])
+@pytest.mark.parametrize("name", ["characters", "mine", "waves"])
 def test_its_python_example_compiles_and_its_rest_example_writes_json(readmes, name, tmp_path):
     python = re.search(r"```python\n(.*?)```", readmes[name], re.DOTALL).group(1)
     compile(python, "README.md", "exec")
