@@ -13,14 +13,14 @@ from tf_metalearn.serving.export import write
 EXAMPLES = """
 ## Ask it
 
-A training loop holds the state: `initial_state` makes it, where there is one, and `update` returns the next one. The next parameters are
-`parameters + update`. All parameters of a model stand end to end in one vector.
+A training loop holds the state: `initial_state` makes it, where there is one, and `update` returns the next one. The
+next parameters are `parameters + update`. All parameters of a model stand end to end in one vector.
 
 ```python
 import tensorflow as tf
 
 rule = tf.saved_model.load("{name}/1").signatures
-parameters = tf.constant([3.0, -2.0], "{dtype}")
+parameters = tf.ones([{coordinates}], "{dtype}")
 state = {state}
 for step in range(100):
     outputs = rule["update"](gradient=2 * parameters{needed}, **state)
@@ -90,7 +90,9 @@ def export_rule(rule: UpdateRule, path: str | Path, about: str = "") -> Path:
 
     random = np.random.default_rng(0)
     requests, expected = [], {}
-    for place, coordinates in enumerate((1, 1000)):
+    # A rule with a rate for each parameter of one model moves that model alone.
+    fixed = getattr(rule, "coordinates", None)
+    for place, coordinates in enumerate((1, 1000) if fixed is None else (fixed,)):
         values = {
             "gradient": random.normal(size=coordinates),
             "parameter": random.normal(size=coordinates),
@@ -106,10 +108,11 @@ def export_rule(rule: UpdateRule, path: str | Path, about: str = "") -> Path:
     signatures = {"serving_default": update, "update": update}
     if names:
         signatures["initial_state"] = initial_state
-        requests.append(("initial_state", {"gradient": np.zeros(3, rule.dtype)}))
+        requests.append(("initial_state", {"gradient": np.zeros(fixed or 3, rule.dtype)}))
     variables = [variable.value for variable in rule.variables]
     examples = EXAMPLES.format(
         name=version.parent.name,
+        coordinates=fixed or 2,
         dtype=rule.dtype,
         state='rule["initial_state"](gradient=parameters)' if names else "{}",
         needed="".join(NEEDED[need] for need in needed),
