@@ -6,11 +6,12 @@ numbers and with text as labels.
 
 import io
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conformance.test_learners import EXAMPLES, WAYS, Case, make, public_learners
+from tests.conformance.test_learners import EXAMPLES, WAYS, Case, make, public_learners, role_of
 from tf_metalearn.serving.verification import run_in_session, verify_export
 
 #: Those that are exported in `make test`; all are in `make test-all`.
@@ -22,14 +23,25 @@ def cases():
     for cls in public_learners():
         for index, arguments in enumerate(EXAMPLES.get(cls.__name__, [{}])):
             told = {"ways": WAYS} if cls.__name__ == "FineTuning" else {}
+            case = Case(cls, {**told, **arguments}, images=False)
             marks = [] if cls.__name__ in QUICK and not index else [pytest.mark.slow]
-            case = Case(cls, {**told, **arguments}, images=True)
             yield pytest.param(case, id=f"{cls.__name__}-{index}", marks=marks)
+            if not index:
+                yield pytest.param(case._replace(images=True), id=f"{cls.__name__}-conv4", marks=pytest.mark.slow)
+
+
+def flat(case):
+    """A learner of flattened pictures, which traces in a moment."""
+    keras.utils.set_random_seed(0)
+    classifies, maps = role_of(case) == "base_learner", getattr(case.cls, "feature_axes", 2) == 4
+    last = keras.layers.Reshape([2, 2, 4]) if maps else keras.layers.Dense(WAYS if classifies else 4)
+    layers = [keras.layers.Flatten(), keras.layers.Dense(16), keras.layers.BatchNormalization(), keras.layers.ReLU()]
+    return case.cls(keras.Sequential([keras.Input([8, 8, 1]), *layers, last]), **case.arguments)
 
 
 @pytest.fixture(scope="module", params=list(cases()))
 def learner(request):
-    return make(request.param)
+    return make(request.param) if request.param.images else flat(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +84,15 @@ def requests(pixels):
 
 @pytest.fixture(scope="module")
 def answers(version, pixels):
-    _, answers = run_in_session(version, list(requests(pixels)))
-    return dict(zip(KINDS, (found for found, _ in answers), strict=True))
+    """By the kinds of requests; and of `adapt`, and of a request in which the first task is damaged."""
+    asked = dict(requests(pixels))
+    numbers = asked["serving_default"]
+    damaged = numbers["support_x"].copy()
+    damaged[0, 0] = np.nan
+    every = [*asked.items(), ("serving_default", {**numbers, "support_x": damaged})]
+    every.append(("adapt", {name: numbers[name] for name in ("support_x", "support_y")}))
+    _, answers = run_in_session(version, every)
+    return dict(zip([*KINDS, "damaged", "adapt"], (found for found, _ in answers), strict=True))
 
 
 def test_public_learners_are_exported():
@@ -104,22 +123,18 @@ def test_it_answers_as_the_learner_does_in_python(learner, pixels, answers, kind
 
 
 def test_what_it_adapts_to_predicts_the_same(version, pixels, answers):
-    [(_, inputs), *_] = requests(pixels)
-    query = inputs.pop("query_x")
-    _, [(state, _)] = run_in_session(version, [("adapt", inputs)])
-    state.pop("error")
+    state = {name: value for name, value in answers["adapt"].items() if name != "error"}
+    query = dict(requests(pixels))["serving_default"]["query_x"]
     _, [(answer, _)] = run_in_session(version, [("predict_with", {**state, "query_x": query})])
     for output, value in answer.items():
         np.testing.assert_array_equal(value, answers["serving_default"][output])
 
 
-def test_a_damaged_task_leaves_its_neighbour_as_it_is(version, pixels, answers):
-    [(kind, inputs), *_] = requests(pixels)
-    inputs["support_x"][0, 0] = np.nan
-    _, [(answer, _)] = run_in_session(version, [(kind, inputs)])
+def test_a_damaged_task_leaves_its_neighbour_as_it_is(answers):
+    answer, whole = answers["damaged"], answers["serving_default"]
     assert b"`support_x` must be finite" in answer["error"][0]
     assert np.isnan(answer["probabilities"][0]).all()
-    for output, value in answers[kind].items():
+    for output, value in whole.items():
         np.testing.assert_array_equal(answer[output][1], value[1])
 
 
