@@ -164,8 +164,9 @@ def classifier_signatures(service: ClassifierService, form: PictureFormat | None
         Functions of named tensors by the names under which they are served: `serving_default`, of encoded images
         `serve_bytes`, and `embed` where there is an embedding.
     """
-    numbers = all(isinstance(label, int | np.integer) and label >= 0 for label in service.classes)
-    classes = [int(label) if numbers else str(label) for label in service.classes]
+    given: list[Any] = list(service.classes)
+    numbers = all(isinstance(label, int | np.integer) and label >= 0 for label in given)
+    classes = [int(label) if numbers else str(label) for label in given]
     labels = tf.constant(classes, tf.int64 if numbers else tf.string)
 
     def answer(x, error):
