@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 PROGRAM = """
 import pickle, sys
@@ -39,6 +40,7 @@ with open(sys.argv[2], "wb") as file:
 """
 
 
+@pytest.mark.slow
 def test_exports_load_and_answer_where_neither_keras_nor_this_package_is(models, tmp_path):
     folder, python = models
     random = np.random.default_rng(0)

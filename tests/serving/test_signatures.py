@@ -393,6 +393,7 @@ def test_a_regression_returns_values(regression):
     assert answer["error"].tolist() == [b""]
 
 
+@pytest.mark.slow
 def test_a_sine_wave_is_served_as_the_learner_predicts_it():
     keras.utils.set_random_seed(0)
     learner = tfm.MAML(tfm.backbones.sinusoid_mlp([8]), inner_steps=3, inner_learning_rate=0.01, inner_loss="mse")

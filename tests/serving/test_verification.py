@@ -114,6 +114,7 @@ def test_a_half_written_version_is_refused(copy, part):
     assert part in found
 
 
+@pytest.mark.slow
 def test_variables_without_their_values_are_refused(copy):
     next((copy / "variables").glob("*.data-*")).unlink()
     assert failed(copy)[0] == "load"
@@ -181,7 +182,12 @@ def test_a_warm_up_record_that_is_no_request_is_refused(copy, record):
             "record 1, serving_default: 'serving_default' takes ['x']",
         ),
         (("serving_default", {"x": np.zeros([2, 2], "float32")}), "gRPC", "x is of another dtype or shape"),
-        (("serving_default", {"x": np.array([b"text"], object)}), "warm-up", "record 1, serving_default: "),
+        pytest.param(
+            ("serving_default", {"x": np.array([b"text"], object)}),
+            "warm-up",
+            "record 1, serving_default: ",
+            marks=pytest.mark.slow,
+        ),
         (("serving_default", {"x": np.zeros(3)}), "gRPC", "x is of another dtype or shape"),
     ],
     ids=["signature", "name", "shape", "text", "dtype"],
@@ -194,6 +200,7 @@ def test_a_warm_up_record_that_cannot_be_answered_is_refused(copy, asked, check,
     assert says in found
 
 
+@pytest.mark.slow
 def test_no_warm_up_requests_are_refused(copy):
     rewrite(copy)
     assert failed(copy) == ("warm-up", "no requests")
@@ -225,6 +232,7 @@ def test_answers_that_are_nan_are_refused(tmp_path):
     assert (name, "NaN" in found) == ("same as in Python", True)
 
 
+@pytest.mark.slow
 def test_answers_that_are_nan_in_python_too_are_the_same(tmp_path):
     checks = verify_export(put(tmp_path / "model" / "1", lambda x: tf.sqrt(x - 1), [np.nan, 0, 1]))
     assert all(check.fine for check in checks)
