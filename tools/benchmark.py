@@ -206,6 +206,30 @@ def episodes(runs: int, inputs: Path) -> list[Row]:
     return rows
 
 
+def served(name: str, kind: str, inner_steps: int = 0) -> Measurement:
+    """Adapting to a task and predicting its queries, in the server's session, against the bare passes that it takes."""
+
+    def benchmark(runs: int, inputs: Path) -> list[Row]:
+        with tempfile.TemporaryDirectory() as folder:
+            ours("export", kind, folder, program="benchmark_serving.py").measure()
+            ask = ours("ask", folder, program="benchmark_serving.py")
+            passes = ours("passes", folder, "--inner-steps", inner_steps, program="benchmark_serving.py")
+            results = alternate(ask, [passes], runs)
+            memory = ours("memory", folder, program="benchmark_serving.py").measure()
+        if not all(result["same"] for result in results[0]):
+            raise click.ClickException("Answers must be the same for any number of callers. They are not.")
+        for callers, found in results[0][-1]["callers"].items():
+            click.echo(
+                f"{name}: {callers} callers, p50 {found['p50']:.1f} ms, p99 {found['p99']:.1f} ms, "
+                f"{found['a_second']:.0f} a second"
+            )
+        grown = check_growth(memory["early"], memory["value"])
+        click.echo(f"{name}: memory {memory['value']:.0f} MB after 10,000 requests ({grown:+.1%} since 1,000)")
+        return [row(name, "ms", "bare passes", results)]
+
+    return benchmark
+
+
 def check_growth(before: float, after: float) -> float:
     """By how much of itself memory grew; too much fails the benchmark."""
     if after > before * (1 + GROWTH):
@@ -222,6 +246,8 @@ BENCHMARKS: dict[str, Measurement] = {
     "maml_1step": maml("maml_1step", inner_steps=1, inner_learning_rate=0.4),
     "maml_5step": maml("maml_5step", inner_steps=5, inner_learning_rate=0.1),
     "episodes": episodes,
+    "serve_prototypical": served("serve_prototypical", "prototypical"),
+    "serve_maml": served("serve_maml", "maml", inner_steps=5),
 }
 
 

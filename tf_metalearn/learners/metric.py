@@ -52,8 +52,13 @@ class MetricLearner(FewShotLearner):
         support_x, labels, query_x = checked(
             episode, self.embedding.input_shape[1:], self.ways, self.support_network.input_shape[1:]
         )
-        support, query = self._embed(support_x, query_x, training)
         ways = tf.reduce_max(labels) + 1 if self.ways is None else self.ways
+        return self._predict(support_x, labels, ways, query_x, training)
+
+    def _predict(
+        self, support_x: tf.Tensor, labels: tf.Tensor, ways: Any, query_x: tf.Tensor, training: bool | None = False
+    ) -> tf.Tensor:
+        support, query = self._embed(support_x, query_x, training)
         return self.compare(query, self.represent(support, labels, ways, training), training)
 
     @property
@@ -112,6 +117,7 @@ class MetricLearner(FewShotLearner):
             tuple(self.embedding.input_shape[1:]),
             [variable.value for variable in self.weights],
             threshold=self.threshold,
+            at_once=self._predict,
             in_python=self.adapt_and_predict,
         )
 
