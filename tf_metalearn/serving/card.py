@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_metalearn.serving.archive import MARK
+from tf_metalearn.serving.pictures import PictureFormat
 
 
 def readme(name: str, about: str, signatures: Mapping[str, Any], examples: str) -> str:
@@ -28,13 +29,16 @@ def readme(name: str, about: str, signatures: Mapping[str, Any], examples: str) 
     return "\n\n".join([*lines, "\n".join(rows), examples.strip()]) + "\n"
 
 
-def learner_examples(name: str, support: tuple[int | None, ...], query: tuple[int | None, ...]) -> str:
+def learner_examples(
+    name: str, support: tuple[int | None, ...], query: tuple[int | None, ...], form: PictureFormat | None
+) -> str:
     """How to ask a served learner.
 
     Args:
         name: Of the model.
         support: The shape of a support example.
         query: The shape of a query.
+        form: Of encoded images; None if it takes none.
     """
     one, other = (list(shape) for shape in (support, query))
     return f"""
@@ -44,7 +48,7 @@ def learner_examples(name: str, support: tuple[int | None, ...], query: tuple[in
 classify. The first axis is the task. What is wrong with one task is said in its `error`, which is empty otherwise, and
 its neighbours are answered all the same. Where tasks have unequal numbers of classes, the columns of `probabilities`
 beyond a task's own are 0, and its `classes` there are -1 (empty text where labels are text).
-
+{_pictures(form)}
 With Python, over gRPC:
 
 ```python
@@ -67,16 +71,17 @@ curl -d @request.json localhost:8501/v1/models/{name}:predict
 """
 
 
-def classifier_examples(name: str, shape: tuple[int | None, ...]) -> str:
+def classifier_examples(name: str, shape: tuple[int | None, ...], form: PictureFormat | None) -> str:
     """How to ask a served classifier.
 
     Args:
         name: Of the model.
         shape: Of an example.
+        form: Of encoded images; None if it takes none.
     """
     return f"""
 ## Ask it
-
+{_pictures(form)}
 ```python
 import numpy as np
 from tf_metalearn.serving import Client
@@ -93,6 +98,17 @@ print(json.dumps({{"instances": np.zeros({[3, *shape]}).tolist()}}))' > request.
 curl -d @request.json localhost:8501/v1/models/{name}:predict
 ```
 """
+
+
+def _pictures(form: PictureFormat | None) -> str:
+    """What becomes of encoded images, as a paragraph."""
+    if form is None:
+        return ""
+    colours = f"{'grey' if form.channels == 1 else 'red, green and blue'}, from 0 to 1"
+    return (
+        f"\nEncoded images are resized to {form.height} x {form.width}, {colours}"
+        f"{', dark pixels as 1: ink on paper' if form.invert else ''}.\n"
+    )
 
 
 def _tensor(name: str, value: Any) -> str:
