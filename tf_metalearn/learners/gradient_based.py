@@ -1,7 +1,7 @@
 """What learners with an inner loop share: adapt the base learner to the support set, then predict the query set."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -152,6 +152,27 @@ class GradientBasedLearner(FewShotLearner):
             return outputs, first_divergence(adapted.losses, [outputs])
 
         return _of_each_task(of_task, episode, (self._prediction(episode), tf.TensorSpec([], tf.int32)))
+
+    def predict_along(self, episode: Episode, steps: Sequence[int]) -> list[tf.Tensor]:
+        """Predicts the query sets after each of some numbers of inner steps.
+
+        Args:
+            episode: A batch of tasks.
+            steps: Numbers of inner steps, in ascending order.
+
+        Returns:
+            `[tasks, queries, outputs]` for each of them.
+        """
+        episode, settings = self._checked(episode), Settings(False, False)
+
+        def of_task(task):
+            adapted, found = self._adaptation.start(), []
+            for done, wanted in zip((0, *steps), steps, strict=False):
+                adapted = self._adaptation.advance(adapted, task.support_x, task.support_y, wanted - done, settings)
+                found.append(self._adaptation.predict(adapted, task, settings)[0])
+            return found
+
+        return _of_each_task(of_task, episode, [self._prediction(episode)] * len(steps))
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Averages the meta-gradients of the tasks, each computed by itself."""
@@ -304,6 +325,10 @@ class GradientBasedLearner(FewShotLearner):
         adaptation, settings = self._adaptation, Settings(False, False)
         adapted = adaptation.advance(adaptation.start(), support_x, support_y, self.evaluation_steps, settings)
         return join(adaptation.values(adapted.parameters)), adaptation.non_trainable(adapted, support_x), adapted.losses
+
+    def learned_values(self, support_x: Any, support_y: Any) -> dict[str, Any]:
+        """The rule's weights, such as learned rates."""
+        return {weight.name: np.asarray(weight.value) for weight in self.rule.trainable_variables}
 
     def served(self) -> Service:
         model, names = self._model, [f"statistics_{place}" for place in self._statistics]

@@ -34,6 +34,8 @@ class MetricLearner(FewShotLearner):
 
     #: Axes of a batch of features: 2 for vectors, 4 for feature maps.
     feature_axes = 2
+    #: What class metadata goes into, in zero-shot learning.
+    metadata_encoder: keras.Model | None = None
 
     def __init__(
         self,
