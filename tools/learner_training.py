@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from learner_experiments import LearnerExperiment, learner_experiments
+from learner_experiments import learner_experiments
+from learner_recipe import LearnerExperiment
 
 
 def run_learner(name: str, directory: Path, seed: int, data_dir: str | None, shipped: bool) -> tuple[str, list[Path]]:
