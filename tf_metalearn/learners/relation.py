@@ -85,17 +85,46 @@ class RelationNetwork(MetricLearner):
 
     def compare(self, query: tf.Tensor, classes: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         prototypes = classes["prototypes"]
-        tasks, queries = tf.unstack(tf.shape(query)[:2])
-        ways = tf.shape(prototypes)[1]
-        shape = [tasks, queries, ways, *query.shape[2:]]
-        pairs = tf.concat(
-            [tf.broadcast_to(prototypes[:, None], shape), tf.broadcast_to(query[:, :, None], shape)], axis=-1
-        )
-        logits = self.relation(tf.reshape(pairs, [-1, *self.relation.input_shape[1:]]), training=training)
-        return tf.reshape(logits, [tasks, queries, ways])
+        first = self.relation.layers[0] if isinstance(self.relation, keras.Sequential) else None
+        if _is_plain_convolution(first):
+            # Of two maps beside each other it is the sum of one of each, and there are far fewer maps than pairs.
+            halves = tf.split(tf.cast(first.kernel, query.dtype), 2, axis=2)
+            prototypes, query = (
+                _convolve(maps, kernel, first) for maps, kernel in zip((prototypes, query), halves, strict=True)
+            )
+            pairs = prototypes[:, None] + query[:, :, None]
+            pairs = pairs if first.bias is None else pairs + tf.cast(first.bias, pairs.dtype)
+            layers = self.relation.layers[1:]
+        else:
+            shape = [*tf.unstack(tf.shape(query)[:2]), tf.shape(prototypes)[1], *query.shape[2:]]
+            pairs = tf.concat(
+                [tf.broadcast_to(prototypes[:, None], shape), tf.broadcast_to(query[:, :, None], shape)], axis=-1
+            )
+            layers = [self.relation]
+        tasks, queries, ways = tf.unstack(tf.shape(pairs)[:3])
+        outputs = tf.reshape(pairs, [-1, *pairs.shape[3:]])
+        for layer in layers:
+            outputs = layer(outputs, training=training)
+        return tf.reshape(outputs, [tasks, queries, ways])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "relation": keras.saving.serialize_keras_object(self.relation)}
+
+
+def _is_plain_convolution(layer: Any) -> bool:
+    return type(layer) is keras.layers.Conv2D and layer.groups == 1 and layer.activation is keras.activations.linear
+
+
+def _convolve(maps: tf.Tensor, kernel: tf.Tensor, layer: keras.layers.Conv2D) -> tf.Tensor:
+    """Applies a layer with another kernel to `[tasks, examples, height, width, channels]`."""
+    outputs = tf.nn.convolution(
+        tf.reshape(maps, [-1, *maps.shape[2:]]),
+        kernel,
+        layer.strides,
+        layer.padding.upper(),
+        dilations=layer.dilation_rate,
+    )
+    return tf.reshape(outputs, [*tf.unstack(tf.shape(maps)[:2]), *outputs.shape[1:]])
 
 
 def _relation_module(shape: tuple[int, int, int], filters: int, dtype: str) -> keras.Sequential:
