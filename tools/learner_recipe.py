@@ -38,6 +38,7 @@ class LearnerExperiment:
         loss: Of the query predictions; cross-entropy on logits when None.
         baselines: Names of experiments that are trained and tested beside it.
         pictures: Draws figures of the trained learner, by name.
+        classes: Makes the table of classes to train on, given where data sets are, if it is no split.
         episodes: Of each test.
         many_small_operations: Whether each operation runs on one thread; see `set_cpu_threads`.
     """
@@ -53,6 +54,7 @@ class LearnerExperiment:
     loss: str | None = None
     baselines: Sequence[str] = ()
     pictures: Callable[[Any, Callable[..., Any]], Mapping[str, Any]] | None = None
+    classes: Callable[[str | None], Any] | None = None
     episodes: int = 1000
     many_small_operations: bool = True
 

@@ -1,7 +1,10 @@
 """Metric learners as published, and recipes of our own that are meant to beat them."""
 
+import functools
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 from learner_recipe import LearnerExperiment, LearnerTest, colour_training, omniglot_training
 
 
@@ -55,11 +58,11 @@ def _within_alphabets() -> dict[str, LearnerExperiment]:
 
     def experiment(protocol, published, epochs):
         test = {"split": "test", "protocol": protocol, "ways": 20, "within_groups": True, "queries": 5, "batch_size": 4}
-        training = omniglot_training(ways=60, shots=1, queries=5)
         return LearnerExperiment(
             learner=lambda: PrototypicalNetwork(backbones.conv4()),
             source="omniglot",
-            training={**training, "split": "train", "protocol": protocol, "rotations": True, "batch_size": 1},
+            training={**omniglot_training(ways=60, shots=1, queries=5), "split": None, "batch_size": 1},
+            classes=functools.partial(_turned_and_mirrored, protocol),
             tests=[LearnerTest("20-way 1-shot within an alphabet", test, published)],
             epochs=epochs,
             steps=250,
@@ -72,6 +75,23 @@ def _within_alphabets() -> dict[str, LearnerExperiment]:
         "omniglot_small1_prototypical": experiment("small1", "69.9 (people 95.5)", 30),
         "omniglot_small2_prototypical": experiment("small2", "69.9 (people 95.5)", 30),
     }
+
+
+def _turned_and_mirrored(protocol: str, data_dir: str | None) -> Any:
+    """The background alphabets, where each character is eight: turned by quarters, and each of these in a mirror.
+
+    Few alphabets have few characters; what is one when it is turned or mirrored is a new one to tell apart.
+    """
+    from tf_metalearn.episodes import ClassTable, load_classes
+
+    table = load_classes("omniglot", "train", protocol=protocol, rotations=True, data_dir=data_dir)
+    return ClassTable(
+        np.concatenate([table.examples, table.examples[:, :, ::-1]]),
+        np.tile(table.sizes, 2),
+        (*table.names, *(f"{name}/mirrored" for name in table.names)),
+        table.groups * 2,
+        title=f"omniglot {protocol}",
+    )
 
 
 def _on_cifar_fs() -> dict[str, LearnerExperiment]:
