@@ -71,7 +71,7 @@ def _accuracy(splits: dict[str, list[str]], table: dict[str, np.ndarray], seed: 
     keras.utils.set_random_seed(seed)
     learner = _learner(int(np.sum(spread > 0)))
     learner.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, EPOCHS * STEPS)))
-    images = {"protocol": None, "splits": splits, "metadata": features, "data_dir": data_dir}
+    images: dict[str, Any] = {"splits": splits, "metadata": features, "data_dir": data_dir}
     changes = tfm.Augmentation(shift=3, turn=10, scale=0.15, flip=True, fill="reflect")
     episodes = tfm.load_episodes(
         "cifar_fs", "train", TRAIN, 0, BATCH, batch_size=1, seed=seed, augmentation=changes, **images

@@ -85,22 +85,22 @@ class RelationNetwork(MetricLearner):
 
     def compare(self, query: tf.Tensor, classes: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         prototypes = classes["prototypes"]
-        first = self.relation.layers[0] if isinstance(self.relation, keras.Sequential) else None
+        layers = self.relation.layers if isinstance(self.relation, keras.Sequential) else [self.relation]
+        first: Any = layers[0]
         if _is_plain_convolution(first):
             # Of two maps beside each other it is the sum of one of each, and there are far fewer maps than pairs.
-            halves = tf.split(tf.cast(first.kernel, query.dtype), 2, axis=2)
+            halves = tf.split(tf.cast(first.kernel, first.compute_dtype), 2, axis=2)
             prototypes, query = (
                 _convolve(maps, kernel, first) for maps, kernel in zip((prototypes, query), halves, strict=True)
             )
             pairs = prototypes[:, None] + query[:, :, None]
             pairs = pairs if first.bias is None else pairs + tf.cast(first.bias, pairs.dtype)
-            layers = self.relation.layers[1:]
+            layers = layers[1:]
         else:
             shape = [*tf.unstack(tf.shape(query)[:2]), tf.shape(prototypes)[1], *query.shape[2:]]
             pairs = tf.concat(
                 [tf.broadcast_to(prototypes[:, None], shape), tf.broadcast_to(query[:, :, None], shape)], axis=-1
             )
-            layers = [self.relation]
         tasks, queries, ways = tf.unstack(tf.shape(pairs)[:3])
         outputs = tf.reshape(pairs, [-1, *pairs.shape[3:]])
         for layer in layers:
@@ -118,7 +118,7 @@ def _is_plain_convolution(layer: Any) -> bool:
 def _convolve(maps: tf.Tensor, kernel: tf.Tensor, layer: keras.layers.Conv2D) -> tf.Tensor:
     """Applies a layer with another kernel to `[tasks, examples, height, width, channels]`."""
     outputs = tf.nn.convolution(
-        tf.reshape(maps, [-1, *maps.shape[2:]]),
+        tf.cast(tf.reshape(maps, [-1, *maps.shape[2:]]), layer.compute_dtype),
         kernel,
         layer.strides,
         layer.padding.upper(),
