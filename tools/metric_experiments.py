@@ -29,10 +29,6 @@ def _on_omniglot() -> dict[str, LearnerExperiment]:
             many_small_operations=False,
         )
 
-    def relation():
-        # A third halving saves two thirds of the work on pairs.
-        return RelationNetwork(backbones.conv4(downsampled_blocks=3, flatten=False))
-
     return {
         "omniglot_prototypical": experiment(
             lambda: PrototypicalNetwork(backbones.conv4()), ["98.8", "99.7", "96.0", "98.9"], epochs=100
@@ -43,10 +39,17 @@ def _on_omniglot() -> dict[str, LearnerExperiment]:
             [f"{figure} (Relation)" for figure in ("99.6", "99.8", "97.6", "99.1")],
             epochs=100,
         ),
-        "omniglot_matching": experiment(lambda: MatchingNetwork(backbones.conv4()), ["98.1", "98.9", "93.8", "98.5"]),
+        "omniglot_matching": experiment(
+            lambda: MatchingNetwork(backbones.conv4()), ["98.1", "98.9", "93.8", "98.5"], epochs=90
+        ),
         "omniglot_siamese": experiment(lambda: SiameseNetwork(backbones.conv4()), ["97.3", "98.4", "88.2", "97.0"]),
         "omniglot_relation": experiment(
-            relation, ["99.6", "99.8", "97.6", "99.1"], ways=20, test_batch=1, learning_rate=1e-3
+            lambda: RelationNetwork(backbones.conv4(downsampled_blocks=2, flatten=False)),
+            ["99.6", "99.8", "97.6", "99.1"],
+            ways=20,
+            epochs=80,
+            test_batch=1,
+            learning_rate=1e-3,
         ),
     }
 
@@ -71,9 +74,9 @@ def _within_alphabets() -> dict[str, LearnerExperiment]:
         )
 
     return {
-        "omniglot_lake_prototypical": experiment("lake", "86.3 (people 95.5)", 100),
-        "omniglot_small1_prototypical": experiment("small1", "69.9 (people 95.5)", 30),
-        "omniglot_small2_prototypical": experiment("small2", "69.9 (people 95.5)", 30),
+        "omniglot_lake_prototypical": experiment("lake", "86.3 (people 95.5)", 180),
+        "omniglot_small1_prototypical": experiment("small1", "69.9 (people 95.5)", 45),
+        "omniglot_small2_prototypical": experiment("small2", "69.9 (people 95.5)", 45),
     }
 
 
@@ -115,7 +118,7 @@ def _on_cifar_fs() -> dict[str, LearnerExperiment]:
 
     return {
         "cifar_fs_prototypical": experiment(
-            lambda: PrototypicalNetwork(embedding()), ["55.5", "72.0"], ways=20, shots=5, queries=10, epochs=60
+            lambda: PrototypicalNetwork(embedding()), ["55.5", "72.0"], ways=20, shots=5, queries=10, epochs=45
         ),
         "cifar_fs_relation": experiment(
             lambda: RelationNetwork(embedding(downsampled_blocks=2, flatten=False)),
@@ -123,7 +126,7 @@ def _on_cifar_fs() -> dict[str, LearnerExperiment]:
             ways=5,
             shots=1,
             queries=15,
-            epochs=60,
+            epochs=100,
         ),
     }
 
