@@ -2,6 +2,8 @@
 
 import keras
 
+from tf_metalearn.normalization import FusedBatchNormalization
+
 
 def conv4(
     shape: tuple[int, int, int] = (28, 28, 1),
@@ -113,7 +115,7 @@ def _normalization(kind: str, filters: int) -> list[keras.layers.Layer]:
     if kind == "none":
         return []
     if kind == "batch":
-        return [keras.layers.BatchNormalization()]
+        return [FusedBatchNormalization()]
     if kind == "layer":
         return [keras.layers.LayerNormalization(axis=[1, 2, 3])]
     if kind == "group":

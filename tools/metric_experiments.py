@@ -118,7 +118,7 @@ def _on_cifar_fs() -> dict[str, LearnerExperiment]:
 
     return {
         "cifar_fs_prototypical": experiment(
-            lambda: PrototypicalNetwork(embedding()), ["55.5", "72.0"], ways=20, shots=5, queries=10, epochs=45
+            lambda: PrototypicalNetwork(embedding()), ["55.5", "72.0"], ways=20, shots=5, queries=10, epochs=75
         ),
         "cifar_fs_relation": experiment(
             lambda: RelationNetwork(embedding(downsampled_blocks=2, flatten=False)),

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tf_metalearn.learners.metric import MetricLearner
+from tf_metalearn.normalization import FusedBatchNormalization
 
 
 @keras.saving.register_keras_serializable("tf_metalearn")
@@ -132,7 +133,7 @@ def _relation_module(shape: tuple[int, int, int], filters: int, dtype: str) -> k
     size = min(shape[:2])
     for _ in range(2):
         layers.append(keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, dtype=dtype))
-        layers += [keras.layers.BatchNormalization(dtype=dtype), keras.layers.ReLU(dtype=dtype)]
+        layers += [FusedBatchNormalization(dtype=dtype), keras.layers.ReLU(dtype=dtype)]
         if size > 1:
             layers.append(keras.layers.MaxPooling2D(2, dtype=dtype))
             size //= 2
