@@ -73,7 +73,7 @@ class RelationNetwork(MetricLearner):
         super().__init__(embedding, ways, name=name, **kwargs)
         height, width, channels = embedding.output_shape[1:]
         pairs = (None, height, width, 2 * channels)
-        relation = relation or _relation_module(pairs[1:], channels, _dtype_of(embedding))
+        relation = relation or _relation_module(pairs[1:], channels, _policy_of(embedding))
         if not isinstance(relation, keras.Model) or relation.input_shape != pairs or relation.output_shape[1:] != (1,):
             raise ValueError(
                 f"`relation` must be a built Keras model from {pairs} to one number. Received: {relation!r}.\n"
@@ -128,7 +128,7 @@ def _convolve(maps: tf.Tensor, kernel: tf.Tensor, layer: keras.layers.Conv2D) ->
     return tf.reshape(outputs, [*tf.unstack(tf.shape(maps)[:2]), *outputs.shape[1:]])
 
 
-def _relation_module(shape: tuple[int, int, int], filters: int, dtype: str) -> keras.Sequential:
+def _relation_module(shape: tuple[int, int, int], filters: int, dtype: keras.DTypePolicy) -> keras.Sequential:
     layers: list[keras.layers.Layer] = []
     size = min(shape[:2])
     for _ in range(2):
@@ -139,9 +139,9 @@ def _relation_module(shape: tuple[int, int, int], filters: int, dtype: str) -> k
             size //= 2
     layers += [keras.layers.Flatten(dtype=dtype), keras.layers.Dense(8, "relu", dtype=dtype)]
     layers.append(keras.layers.Dense(1, dtype=dtype))
-    return keras.Sequential([keras.Input(shape, dtype=dtype), *layers], name="relation")
+    return keras.Sequential([keras.Input(shape, dtype=dtype.compute_dtype), *layers], name="relation")
 
 
-def _dtype_of(model: keras.Model) -> str:
-    """The dtype of a model's outputs; that of a model around layers says nothing of them."""
-    return model.outputs[0].dtype if getattr(model, "outputs", None) else model.compute_dtype
+def _policy_of(model: keras.Model) -> keras.DTypePolicy:
+    """The dtypes of a model's last layer; those of a model around layers say nothing of them."""
+    return model.layers[-1].dtype_policy if model.layers else model.dtype_policy
