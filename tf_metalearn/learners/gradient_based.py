@@ -13,7 +13,7 @@ from tf_metalearn.functional import StatelessModel, join, mean_loss
 from tf_metalearn.learners.adaptation import Adaptation, Adapted, Settings
 from tf_metalearn.learners.base import FewShotLearner
 from tf_metalearn.learners.batch_statistics import BatchStatistics
-from tf_metalearn.learners.checks import as_task, check_numbers, checked
+from tf_metalearn.learners.checks import as_task, check_numbers, check_ways, checked
 from tf_metalearn.learners.divergence import Divergence, WarnOfDivergence, first_divergence
 from tf_metalearn.learners.task_classifier import AdaptedClassifier, class_numbers
 from tf_metalearn.rules.base import UpdateRule
@@ -294,8 +294,8 @@ class GradientBasedLearner(FewShotLearner):
             An `AdaptedClassifier`; in a regression the base learner with adapted parameters.
 
         Raises:
-            ValueError: If there are more classes than the base learner has outputs, not a label for each example, or
-                examples are of the wrong shape or not finite.
+            ValueError: If there is only one class, there are more than the base learner has outputs, not a label for
+                each example, or examples are of the wrong shape or not finite.
         """
         labels = None if self._classifies else _as_values(support_y)
         classes, numbers = class_numbers(support_y) if labels is None else ([None], labels)
@@ -307,6 +307,8 @@ class GradientBasedLearner(FewShotLearner):
                 "classes.\n"
                 "Train a learner with more outputs for more classes."
             )
+        if labels is None:
+            check_ways(classes)
         task = as_task(support_x, numbers, self.base_learner)
         parameters, non_trainable, losses = self._adapt_compiled(task.support_x, task.support_y)
         step = int(first_divergence(losses, [parameters]))

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.learners.base import FewShotLearner
-from tf_metalearn.learners.checks import checked
+from tf_metalearn.learners.checks import as_array, check_ways, checked
 from tf_metalearn.learners.task_classifier import TaskClassifier, class_numbers
 from tf_metalearn.serving.service import ClassifierService, Service
 
@@ -128,19 +128,22 @@ class MetricLearner(FewShotLearner):
 
         Args:
             support_x: `[support, ...]` examples, or with a metadata encoder `[classes, features]`.
-            support_y: `[support]` labels of any hashable kind; classes may have unequal numbers of examples.
+            support_y: `[support]` labels of any hashable kind; classes may have unequal numbers of examples. One class
+                is enough for a learner with a threshold.
 
         Raises:
-            ValueError: If there are no examples, not a label for each, or values are not finite.
+            ValueError: If there are no examples, not a label for each, only one class, or values are not finite.
         """
         classifier = SupportClassifier(_copy(self))
         classes, numbers = class_numbers(support_y)
-        x = np.asarray(support_x)
+        x = as_array("support_x", support_x)
         if not len(classes) or len(x) != len(numbers):
             raise ValueError(
                 "`support_x` must have at least one example, and `support_y` a label for each. "
                 f"Received: {len(x)} examples and {len(numbers)} labels.\nA class needs one example or more."
             )
+        if self.threshold is None:
+            check_ways(classes, ", or fit a threshold by `calibrate`, with which one class will do")
         for place, label in enumerate(classes):
             classifier.add_class(label, x[numbers == place])
         return classifier
@@ -236,7 +239,7 @@ class SupportClassifier(TaskClassifier):
         Raises:
             ValueError: If there is no example, they have another shape, or a value is not finite.
         """
-        x, network = np.asarray(x), self.learner.support_network
+        x, network = as_array("x", x), self.learner.support_network
         if not len(x) or not np.isfinite(x).all():
             what = "not finite numbers" if len(x) else "no examples"
             raise ValueError(f"`x` must hold finite examples of class {label!r}. Received: {what}.\nCheck the arrays.")
