@@ -11,8 +11,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
-from tensorboard.plugins.custom_scalar import layout_pb2
-from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.hparams import api as hparams
 
 from tf_metalearn.episodes.episode import Episode
@@ -22,6 +20,7 @@ from tf_metalearn.learners.gradient_based import GradientBasedLearner
 from tf_metalearn.learners.metric import MetricLearner
 from tf_metalearn.optimizers.trainer import OptimizerTrainer
 from tf_metalearn.plotting import plot_embeddings, plot_episode, plot_trajectories, write_projector
+from tf_metalearn.plotting.charts import write_charts
 from tf_metalearn.plotting.style import as_pixels
 from tf_metalearn.problems import Quadratic
 
@@ -82,7 +81,7 @@ class MetaLearningTensorBoard(keras.callbacks.Callback):
         self._writer = tf.summary.create_file_writer(str(self.log_dir / "meta_learning"))
         with self._writer.as_default(step=0):
             tf.summary.text("configuration", f"```json\n{_configuration(self.model)}\n```")
-            tf.summary.experimental.write_raw_pb(_layout(self._look.charts).SerializeToString())
+            write_charts(self._look.charts)
             if self.hyperparameters:
                 hparams.hparams(self.hyperparameters)
 
@@ -243,12 +242,3 @@ def _configuration(model: keras.Model) -> str:
         config |= {name: getattr(model, name) for name in names}
     config["optimizer"] = model.optimizer.get_config()
     return json.dumps(config, indent=2, default=str)
-
-
-def _layout(charts: Mapping[str, list[str]]) -> Any:
-    """Charts of scalars that belong together, each of all tags that match some patterns."""
-    drawn = [
-        layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=tags))
-        for title, tags in charts.items()
-    ]
-    return custom_scalar.pb(layout_pb2.Layout(category=[layout_pb2.Category(title="Meta-learning", chart=drawn)]))
