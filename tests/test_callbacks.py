@@ -106,7 +106,8 @@ def test_text_charts_and_projector_are_there(tensorboard, logs):
     assert "configuration" in tensorboard("plugin/text/tags")["l2l/meta_learning"]
     titles = [chart["title"] for chart in tensorboard("plugin/custom_scalars/layout")["category"][0]["chart"]]
     assert "Inner steps" in titles
-    vectors = np.loadtxt(logs / "prototypical" / "embeddings.tsv")
+    assert "prototypical/meta_learning" in tensorboard("plugin/projector/runs")
+    vectors = np.loadtxt(logs / "prototypical" / "meta_learning" / "embeddings.tsv")
     assert vectors.shape == (4 * 3 * 2, 4)
 
 

@@ -24,6 +24,8 @@ from tf_metalearn.plotting.charts import write_charts
 from tf_metalearn.plotting.style import as_pixels
 from tf_metalearn.problems import Quadratic
 
+#: The run in TensorBoard, beside Keras's own "train" and "validation".
+RUN = "meta_learning"
 #: Inner steps of a learned optimizer that are looked at.
 OPTIMIZER_STEPS = 20
 
@@ -78,7 +80,7 @@ class MetaLearningTensorBoard(keras.callbacks.Callback):
                 "Try next(iter(tfm.load_episodes(..., split='validation')))."
             )
         self._look = _LearnerLook(self.model, *self._episodes) if self._episodes else _OptimizerLook(self.model)
-        self._writer = tf.summary.create_file_writer(str(self.log_dir / "meta_learning"))
+        self._writer = tf.summary.create_file_writer(str(self.log_dir / RUN))
         with self._writer.as_default(step=0):
             tf.summary.text("configuration", f"```json\n{_configuration(self.model)}\n```")
             write_charts(self._look.charts)
@@ -109,7 +111,7 @@ class MetaLearningTensorBoard(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self._writer.close()
-        self._look.write_projector(self.log_dir)
+        self._look.write_projector(self.log_dir / RUN)
 
 
 class _LearnerLook:
