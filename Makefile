@@ -36,8 +36,8 @@ lint: .venv/installed
 	@.venv/bin/python -m ruff format --quiet --check .
 	@.venv/bin/python -m mypy
 
-# Only the benchmarks of the inner loop have peers of other packages.
-bench: .venv/installed $(if $(filter learned_vs_adam_% episodes,$(NAME)),,.venv-peers/installed)
+# The other benchmarks have peers of other packages.
+bench: .venv/installed $(if $(filter learned_vs_adam_% serve_% embedded_evaluation episodes,$(NAME)),,.venv-peers/installed)
 	@.venv/bin/python tools/benchmark.py $(NAME)
 
 .venv/installed: requirements.txt setup.py

@@ -22,6 +22,7 @@ if _keras.backend.backend() != "tensorflow":
     )
 
 from tf_metalearn import backbones, episodes, functional, plotting, problems, rules, serving
+from tf_metalearn.callbacks import MetaLearningTensorBoard
 from tf_metalearn.episodes import Augmentation, Episode, load_episodes, load_examples
 from tf_metalearn.inner_loop import Unrolled, unroll
 from tf_metalearn.learners import (
@@ -64,6 +65,7 @@ __all__ = [
     "LearnedOptimizer",
     "MatchingNetwork",
     "MetaLSTM",
+    "MetaLearningTensorBoard",
     "MetaSGD",
     "OptimizerTrainer",
     "PrototypicalNetwork",

@@ -2,6 +2,8 @@
 
 import keras
 
+from tf_metalearn.normalization import FusedBatchNormalization
+
 
 def conv4(
     shape: tuple[int, int, int] = (28, 28, 1),
@@ -59,11 +61,12 @@ def conv4(
         strides = 2 if downsample == "stride" and halves else 1
         layers.append(keras.layers.Conv2D(filters, 3, strides, "same", use_bias=normalization == "none"))
         layers += _normalization(normalization, filters)
+        if downsample == "max" and halves:
+            # A maximum may as well be taken before the ReLU, which then has a quarter of the work.
+            layers.append(ExactMaxPooling2D())
         layers.append(keras.layers.ReLU())
         if downsample == "average" and halves:
             layers.append(keras.layers.AveragePooling2D(2))
-        if downsample == "max" and halves:
-            layers.append(ExactMaxPooling2D())
     if flatten:
         layers.append(keras.layers.Flatten())
     if outputs is not None:
@@ -95,9 +98,14 @@ class ExactMaxPooling2D(keras.layers.Layer):
     """
 
     def call(self, images):
-        height, width = images.shape[1] // 2 * 2, images.shape[2] // 2 * 2
-        corners = [images[:, row:height:2, column:width:2] for row in range(2) for column in range(2)]
-        return keras.ops.max(keras.ops.stack(corners), axis=0)
+        _, height, width, channels = self.compute_output_shape(images.shape)
+        if images.shape[1] % 2 or images.shape[2] % 2:
+            images = images[:, : 2 * height, : 2 * width]
+        # Whole rows first, then neighbours in a row: these lie together in memory, slices with a step of 2 do not.
+        top, bottom = keras.ops.unstack(keras.ops.reshape(images, [-1, height, 2, 2 * width * channels]), axis=2)
+        rows = keras.ops.reshape(keras.ops.maximum(top, bottom), [-1, height, width, 2, channels])
+        left, right = keras.ops.unstack(rows, axis=3)
+        return keras.ops.maximum(left, right)
 
     def compute_output_shape(self, shape):
         return (shape[0], shape[1] // 2, shape[2] // 2, shape[3])
@@ -107,7 +115,7 @@ def _normalization(kind: str, filters: int) -> list[keras.layers.Layer]:
     if kind == "none":
         return []
     if kind == "batch":
-        return [keras.layers.BatchNormalization()]
+        return [FusedBatchNormalization()]
     if kind == "layer":
         return [keras.layers.LayerNormalization(axis=[1, 2, 3])]
     if kind == "group":

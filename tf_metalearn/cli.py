@@ -49,6 +49,8 @@ def main(debug: bool) -> None:
     Examples:
       tf-metalearn compare --problem digits
       tf-metalearn compare my_rule.keras --problem mnist --out results
+      tf-metalearn adapt omniglot_prototypical --support letters --query unknown
+      tf-metalearn export omniglot_prototypical saved_models/characters/1 --verify
 
     \b
     Shell completion, for bash (zsh and fish likewise); add it to ~/.bashrc:
@@ -211,6 +213,120 @@ def datasets(
     draw.parent.mkdir(parents=True, exist_ok=True)
     plot_episode(episode, query_y).savefig(draw)
     click.echo(f"Episode     {draw}")
+
+
+@main.command()
+@click.argument("model")
+@click.option(
+    "--support", required=True, type=click.Path(path_type=Path), help="Folder with a folder of pictures for each class."
+)
+@click.option("--query", type=click.Path(path_type=Path), help="Folder of pictures to tell apart, in folders or not.")
+@click.option("--csv", "table", type=click.Path(dir_okay=False, path_type=Path), help="Write what is said of them.")
+@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the classifier: FILE.keras.")
+@click.option(
+    "--invert/--no-invert", default=None, help="Dark pixels of pictures become 1.  [default: of shipped learners, ink]"
+)
+def adapt(
+    model: str, support: Path, query: Path | None, table: Path | None, save: Path | None, invert: bool | None
+) -> None:
+    """Adapt a learner to your own pictures, and tell others apart.
+
+    MODEL is the name of a shipped learner or a .keras file. Pictures are resized to what it takes. One example of each
+    class will do; with metric learners classes may be any number.
+
+    \b
+    Examples:
+      tf-metalearn adapt omniglot_prototypical --support letters --query unknown --csv unknown.csv
+      tf-metalearn adapt omniglot_prototypical --support letters --save letters.keras
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from tf_metalearn import pretrained
+    from tf_metalearn.episodes import images
+    from tf_metalearn.episodes.folders import read_pictures
+
+    learner = pretrained.load(model)
+    height, width, channels = learner.served().query_shape
+    ink = model in pretrained.learner_names() if invert is None else invert
+    to_array = images.finish((height, width), "L" if channels == 1 else "RGB", ink)
+    x, _, classes = read_pictures(support, to_array)
+    if "" in classes:
+        raise click.UsageError(f"--support: '{support}' has pictures outside of class folders. Move them into some.")
+    classifier = learner.adapt(x, classes)
+    click.echo(f"Adapted to {len(x)} pictures of {len(classifier.classes)} classes: {', '.join(classifier.classes)}")
+    if query is not None:
+        x, files, truth = read_pictures(query, to_array)
+        _tell_apart(classifier, x, [file.relative_to(query).as_posix() for file in files], truth, table)
+    if save is not None:
+        save.parent.mkdir(parents=True, exist_ok=True)
+        classifier.save(save)
+        click.echo(f"Classifier  {save}")
+
+
+def _tell_apart(classifier: Any, x: Any, names: list[str], truth: list[str], table: Path | None) -> None:
+    """Prints what a classifier says of pictures, and writes it."""
+    import csv
+
+    from rich.console import Console
+    from rich.table import Table
+
+    classes, probabilities = classifier.classes, classifier.predict(x, verbose=0)
+    drawn = Table("picture", "class", "probability")
+    for name, row in zip(names, probabilities, strict=True):
+        drawn.add_row(name, classes[row.argmax()], f"{row.max():.1%}")
+    Console().print(drawn)
+    known = [place for place, name in enumerate(truth) if name in classes]
+    if known:
+        right = sum(classes[probabilities[place].argmax()] == truth[place] for place in known)
+        click.echo(f"{right} of the {len(known)} in folders named like a class are right.")
+    if table is not None:
+        table.parent.mkdir(parents=True, exist_ok=True)
+        with table.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["picture", "class", *classes])
+            for name, row in zip(names, probabilities, strict=True):
+                writer.writerow([name, classes[row.argmax()], *(f"{value:.6f}" for value in row)])
+        click.echo(f"Table       {table}")
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, metavar="[MODEL] VERSION")
+@click.option("--verify", is_flag=True, help="Check VERSION, once it is written if MODEL is given.")
+@click.option("--about", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Markdown for the README.")
+@click.option(
+    "--invert/--no-invert", default=None, help="Dark pixels of pictures become 1.  [default: of shipped learners, ink]"
+)
+def export(paths: tuple[str, ...], verify: bool, about: Path | None, invert: bool | None) -> None:
+    """Write a SavedModel for TensorFlow Serving, or check one.
+
+    MODEL is the name of a shipped learner or rule, or a .keras file with a learner, a rule, or the classifier that
+    `adapt` returned. VERSION is a folder: one for all models, the model's name, and a number.
+
+    \b
+    Examples:
+      tf-metalearn export omniglot_prototypical saved_models/characters/1 --verify
+      tf-metalearn export my_learner.keras saved_models/my_learner/1
+      tf-metalearn export --verify saved_models/my_learner/1
+    """
+    if len(paths) > 2 or (len(paths) == 1 and not verify):
+        raise click.UsageError("Give MODEL and VERSION; or VERSION alone with --verify.")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from tf_metalearn import pretrained, serving
+    from tf_metalearn.rules import UpdateRule
+    from tf_metalearn.serving.verification import print_checks
+
+    version = Path(paths[-1])
+    if len(paths) == 2:
+        model = pretrained.load_any(paths[0])
+        text = about.read_text(encoding="utf-8") if about else pretrained.card(paths[0])
+        if isinstance(model, UpdateRule):
+            serving.export_rule(model, version, text)
+        else:
+            # The learners that ship were trained on ink.
+            ink = paths[0] in pretrained.learner_names() if invert is None else invert
+            model.export(version, verbose=False, about=text, invert=ink)
+        click.echo(f"Version     {version}\nServer      docker compose -f {version.parent.parent / 'compose.yaml'} up")
+    if verify and not print_checks(serving.verify_export(version), str(version)):
+        raise SystemExit(1)
 
 
 def _list_data_sets(data_dir: Path | None) -> None:

@@ -44,6 +44,16 @@ def exact_moments() -> Iterator[None]:
         _exact.reset(token)
 
 
+def wanted_exact() -> bool:
+    """Whether this thread is within `exact_moments`.
+
+    >>> with exact_moments():
+    ...     wanted_exact()
+    True
+    """
+    return _exact.get()
+
+
 def _moments(
     x: tf.Tensor, axes: Any, keepdims: bool = False, synchronized: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:

@@ -27,9 +27,9 @@ PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 #: How far the two sides' losses and meta-gradients may be apart, relative to the largest value.
 TOLERANCE = 1e-4
 
-#: The same in MAML. Of millions of ReLUs some have an input so near to zero that one side lets it through and the other
-#: does not, which moves the meta-gradient by up to 0.2 %; without them the sides agree to 1e-6.
-MAML_TOLERANCE = 1e-2
+#: The same through convolutions. Of millions of ReLUs some have an input so near to zero that one side lets it through
+#: and the other does not, which moves MAML's meta-gradient by up to 0.2 %; without them the sides agree to 1e-6.
+CONVOLUTION_TOLERANCE = 1e-2
 
 #: By how much of itself our memory may grow once a program runs.
 GROWTH = 0.03
@@ -180,13 +180,36 @@ def maml(name: str, inner_steps: int, inner_learning_rate: float) -> Measurement
     def benchmark(runs: int, inputs: Path) -> list[Row]:
         arguments = (inputs, "--inner-steps", inner_steps, "--inner-learning-rate", inner_learning_rate)
         results = alternate(ours("maml", *arguments, program="benchmark_learners.py"), torch_settings(*arguments), runs)
-        check_agreement(name, results, ["loss", "meta_gradient"], MAML_TOLERANCE)
+        check_agreement(name, results, ["loss", "meta_gradient"], CONVOLUTION_TOLERANCE)
         tracing = statistics.median(result["tracing"] for result in results[0])
         memory, of_peer = (statistics.median(result["memory"] for result in side) for side in results)
         click.echo(f"{name}: first step after {tracing:.1f} s, peak memory {memory:.0f} MB, PyTorch's {of_peer:.0f} MB")
         return [row(name, "ms", "PyTorch vmap", results)]
 
     return benchmark
+
+
+def prototypical_step(runs: int, inputs: Path) -> list[Row]:
+    """A training step of a prototypical network: 60-way 1-shot, 5 queries a class, conv4 with max-pooling, Adam."""
+    settings = [
+        peer("benchmark_torch_metric.py", inputs, "--threads", threads, "--layout", layout)
+        for threads, layout in itertools.product((1, 2), ("contiguous_format", "channels_last"))
+    ]
+    results = alternate(ours("prototypical", inputs, program="benchmark_learners.py"), settings, runs)
+    check_agreement("prototypical_step", results, ["loss", "meta_gradient"], CONVOLUTION_TOLERANCE)
+    memory, of_peer = (statistics.median(result["memory"] for result in side) for side in results)
+    click.echo(f"prototypical_step: peak memory {memory:.0f} MB, PyTorch's {of_peer:.0f} MB")
+    return [row("prototypical_step", "ms", "PyTorch", results)]
+
+
+def embedded_evaluation(runs: int, inputs: Path) -> list[Row]:
+    """1,000 episodes on embeddings computed once, and embedding the images of each episode."""
+    once, each = (ours("evaluation", how, program="benchmark_learners.py") for how in ("--embedded", "--each"))
+    results = alternate(once, [each], runs)
+    check_agreement("embedded_evaluation", results, ["accuracy", "loss"], TOLERANCE)
+    embedding = statistics.median(result["embedding"] for result in results[0])
+    click.echo(f"embedded_evaluation: embedding all 33,840 images took {embedding:.1f} s, once")
+    return [row("embedded_evaluation", "s", "embedding each episode", results)]
 
 
 def episodes(runs: int, inputs: Path) -> list[Row]:
@@ -206,6 +229,30 @@ def episodes(runs: int, inputs: Path) -> list[Row]:
     return rows
 
 
+def served(name: str, kind: str, inner_steps: int = 0) -> Measurement:
+    """Adapting to a task and predicting its queries, in the server's session, against the bare passes that it takes."""
+
+    def benchmark(runs: int, inputs: Path) -> list[Row]:
+        with tempfile.TemporaryDirectory() as folder:
+            ours("export", kind, folder, program="benchmark_serving.py").measure()
+            ask = ours("ask", folder, program="benchmark_serving.py")
+            passes = ours("passes", folder, "--inner-steps", inner_steps, program="benchmark_serving.py")
+            results = alternate(ask, [passes], runs)
+            memory = ours("memory", folder, program="benchmark_serving.py").measure()
+        if not all(result["same"] for result in results[0]):
+            raise click.ClickException("Answers must be the same for any number of callers. They are not.")
+        for callers, found in results[0][-1]["callers"].items():
+            click.echo(
+                f"{name}: {callers} callers, p50 {found['p50']:.1f} ms, p99 {found['p99']:.1f} ms, "
+                f"{found['a_second']:.0f} a second"
+            )
+        grown = check_growth(memory["early"], memory["value"])
+        click.echo(f"{name}: memory {memory['value']:.0f} MB after 10,000 requests ({grown:+.1%} since 1,000)")
+        return [row(name, "ms", "bare passes", results)]
+
+    return benchmark
+
+
 def check_growth(before: float, after: float) -> float:
     """By how much of itself memory grew; too much fails the benchmark."""
     if after > before * (1 + GROWTH):
@@ -221,7 +268,11 @@ BENCHMARKS: dict[str, Measurement] = {
     "learned_vs_adam_1m": learned_vs_adam("learned_vs_adam_1m", 1_000_000),
     "maml_1step": maml("maml_1step", inner_steps=1, inner_learning_rate=0.4),
     "maml_5step": maml("maml_5step", inner_steps=5, inner_learning_rate=0.1),
+    "prototypical_step": prototypical_step,
+    "embedded_evaluation": embedded_evaluation,
     "episodes": episodes,
+    "serve_prototypical": served("serve_prototypical", "prototypical"),
+    "serve_maml": served("serve_maml", "maml", inner_steps=5),
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 def write_inputs(path: Path) -> None:
     """Writes what both sides of a benchmark are given."""
-    np.savez(path, **l2l_inputs(), **maml_inputs())
+    np.savez(path, **l2l_inputs(), **maml_inputs(), **prototypical_inputs())
 
 
 def l2l_inputs(steps: int = 100) -> dict[str, Any]:
@@ -47,3 +47,10 @@ def maml_inputs(tasks: int = 16, ways: int = 5, queries: int = 5) -> dict[str, A
     parameters += [kernel(256 * ways, 256 + ways), np.zeros(ways)]
     arrays["conv4"] = np.concatenate(parameters).astype("float32")
     return arrays
+
+
+def prototypical_inputs(ways: int = 60) -> dict[str, Any]:
+    """One such task with more ways, and the parameters without a head."""
+    arrays = maml_inputs(tasks=1, ways=ways)
+    arrays["conv4"] = arrays["conv4"][: -(256 + 1) * ways]
+    return {f"prototypical_{name}": array for name, array in arrays.items()}

@@ -9,6 +9,7 @@ import click
 import keras
 import numpy as np
 import tensorflow as tf
+from benchmark_episodes import CLASSES, EXAMPLES, SIDE, images
 from stopwatch import milliseconds, peak_megabytes
 
 import tf_metalearn as tfm
@@ -30,11 +31,31 @@ def maml(inputs: Path, inner_steps: int, inner_learning_rate: float) -> dict[str
     arrays = np.load(inputs)
     base_learner = tfm.backbones.conv4(outputs=5)
     StatelessModel(base_learner).assign(tf.constant(arrays["conv4"]))
-    learner = tfm.MAML(base_learner, inner_steps, inner_learning_rate, transductive=True)
+    return measure_training(tfm.MAML(base_learner, inner_steps, inner_learning_rate, transductive=True), arrays)
+
+
+@main.command()
+@click.argument("inputs", type=click.Path(path_type=Path))
+def prototypical(inputs: Path) -> dict[str, Any]:
+    """Milliseconds of a training step of a prototypical network, that of Adam included."""
+    arrays = np.load(inputs)
+    embedding = tfm.backbones.conv4(downsample="max")
+    StatelessModel(embedding).assign(tf.constant(arrays["prototypical_conv4"]))
+    return measure_training(tfm.PrototypicalNetwork(embedding), arrays, "prototypical_")
+
+
+def measure_training(learner: tfm.FewShotLearner, arrays: Any, prefix: str = "") -> dict[str, Any]:
+    """Time, memory, and the first loss and gradient of a learner that trains on one batch of tasks.
+
+    Args:
+        learner: The learner, not compiled.
+        arrays: What tools/benchmark.py wrote.
+        prefix: Of the names of the tasks' parts.
+    """
     optimizer = keras.optimizers.Adam()
     learner.compile(optimizer)
     support_x, support_y, query_x, query_y = (
-        tf.constant(arrays[part]) for part in ("support_x", "support_y", "query_x", "query_y")
+        tf.constant(arrays[prefix + part]) for part in ("support_x", "support_y", "query_x", "query_y")
     )
     episode = tfm.Episode(support_x, support_y, query_x)
 
@@ -53,6 +74,33 @@ def maml(inputs: Path, inner_steps: int, inner_learning_rate: float) -> dict[str
         "meta_gradient": meta_gradient.numpy().tolist(),
         "tracing": tracing,
         "memory": peak_megabytes(),
+    }
+
+
+@main.command()
+@click.option("--embedded/--each", required=True, help="Whether images are embedded once, or in each episode.")
+def evaluation(embedded: bool) -> dict[str, Any]:
+    """Seconds of 1,000 5-way 1-shot episodes with 15 queries a class, of images as many as in Omniglot's test split."""
+    keras.utils.set_random_seed(0)
+    learner = tfm.PrototypicalNetwork(tfm.backbones.conv4())
+    learner.compile()
+    pixels, labels = images().reshape(-1, SIDE, SIDE, 1), np.repeat(np.arange(CLASSES), EXAMPLES)
+    classes, embedding = tfm.episodes.ClassTable.of(pixels, labels), 0.0
+    if embedded:
+        began = time.perf_counter()
+        classes, learner = tfm.embed_classes(learner, classes), tfm.on_embeddings(learner)
+        embedding = time.perf_counter() - began
+    episodes = tfm.load_episodes(classes, episodes=1000, batch_size=20)
+
+    def evaluate() -> dict[str, float]:
+        return learner.evaluate(episodes, verbose=0, return_dict=True)
+
+    figures = evaluate()
+    return {
+        "value": milliseconds(evaluate, seconds=1) / 1000,
+        "accuracy": figures["accuracy"],
+        "loss": figures["loss"],
+        "embedding": embedding,
     }
 
 

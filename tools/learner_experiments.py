@@ -1,93 +1,15 @@
 """Few-shot learners as published: how each is trained, and what it is tested on. `tools/reproduce.py NAME` runs one."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from learner_pictures import plot_gates_of, plot_sine_waves
-
-
-@dataclass(frozen=True)
-class LearnerTest:
-    """One test of a trained learner.
-
-    Args:
-        title: In the table.
-        episodes: Arguments of `load_episodes`.
-        published: What papers report, in words; empty if nothing.
-        change: Makes of the trained learner what is tested; the learner itself when None.
-    """
-
-    title: str
-    episodes: Mapping[str, Any]
-    published: str = ""
-    change: Callable[[Any], Any] | None = None
-
-
-@dataclass(frozen=True)
-class LearnerExperiment:
-    """How a learner is trained and what it is tested on.
-
-    Args:
-        learner: Makes the untrained learner.
-        source: Of the data, as `load_episodes` has it.
-        training: Arguments of `load_episodes` in training; of `load_examples` if there is no "ways" or "shots".
-        tests: What it is tested on.
-        epochs: The learner is saved after each.
-        steps: Updates in an epoch.
-        learning_rate: At the start; it falls to 0 along a cosine.
-        optimizer: Makes the optimizer, given that schedule; Adam when None.
-        loss: Of the query predictions; cross-entropy on logits when None.
-        baselines: Names of experiments that are trained and tested beside it.
-        pictures: Draws figures of the trained learner, by name.
-        episodes: Of each test.
-        many_small_operations: Whether each operation runs on one thread; see `set_cpu_threads`.
-    """
-
-    learner: Callable[[], Any]
-    source: str
-    training: Mapping[str, Any]
-    tests: Sequence[LearnerTest]
-    epochs: int
-    steps: int
-    learning_rate: float
-    optimizer: Callable[[Any], Any] | None = None
-    loss: str | None = None
-    baselines: Sequence[str] = ()
-    pictures: Callable[[Any, Callable[..., Any]], Mapping[str, Any]] | None = None
-    episodes: int = 1000
-    many_small_operations: bool = True
+from learner_recipe import LearnerExperiment, LearnerTest, colour_training, omniglot_training
+from metric_experiments import metric_experiments
 
 
 def learner_experiments() -> dict[str, LearnerExperiment]:
     """All experiments by the name of what they train."""
-    return {**_metric_learners(), **_on_omniglot(), **_on_colour_images(), **_on_sine_waves()}
-
-
-def _metric_learners() -> dict[str, LearnerExperiment]:
-    from tf_metalearn import backbones
-    from tf_metalearn.learners import PrototypicalNetwork
-
-    published = {(5, 1): "98.8", (5, 5): "99.7", (20, 1): "96.0", (20, 5): "98.9"}
-    return {
-        "omniglot_prototypical": LearnerExperiment(
-            learner=lambda: PrototypicalNetwork(backbones.conv4()),
-            source="omniglot",
-            training={**_omniglot_training(ways=60, shots=1, queries=5), "batch_size": 1},
-            tests=[
-                LearnerTest(
-                    f"{ways}-way {shots}-shot",
-                    {"split": "test", "ways": ways, "shots": shots, "batch_size": 4},
-                    figure,
-                )
-                for (ways, shots), figure in published.items()
-            ],
-            epochs=100,
-            steps=250,
-            learning_rate=2e-3,
-            many_small_operations=False,
-        ),
-    }
+    return {**metric_experiments(), **_on_omniglot(), **_on_colour_images(), **_on_sine_waves()}
 
 
 def _on_omniglot() -> dict[str, LearnerExperiment]:
@@ -102,7 +24,7 @@ def _on_omniglot() -> dict[str, LearnerExperiment]:
             **{
                 "learner": learner,
                 "source": "omniglot",
-                "training": {**_omniglot_training(ways=ways, shots=shots, queries=5), "batch_size": 8},
+                "training": {**omniglot_training(ways=ways, shots=shots, queries=5), "batch_size": 8},
                 "tests": _both_modes(ways, shots, published, transductive),
                 "epochs": epochs,
                 "steps": 500,
@@ -127,7 +49,7 @@ def _on_omniglot() -> dict[str, LearnerExperiment]:
         "omniglot_meta_lstm_5way_1shot": experiment(
             meta_lstm,
             64,
-            training={**_omniglot_training(ways=5, shots=1, queries=5), "batch_size": 4},
+            training={**omniglot_training(ways=5, shots=1, queries=5), "batch_size": 4},
             learning_rate=3e-3,
             optimizer=lambda schedule: keras.optimizers.Adam(schedule, global_clipnorm=0.25),
             pictures=plot_gates_of,
@@ -139,7 +61,7 @@ def _on_omniglot() -> dict[str, LearnerExperiment]:
             lambda: Reptile(backbones.conv4(outputs=5)),
             100,
             # Reptile learns from the support set alone.
-            training={**_omniglot_training(ways=5, shots=10, queries=1), "batch_size": 8},
+            training={**omniglot_training(ways=5, shots=10, queries=1), "batch_size": 8},
             published="95.39",
             transductive="97.68",
             learning_rate=1.0,
@@ -171,12 +93,6 @@ def _colour_network(side: int, outputs: int | None) -> Any:
     return backbones.conv4((side, side, 3), 32, outputs, downsample="max")
 
 
-def _colour_training(**shape: int) -> dict[str, Any]:
-    from tf_metalearn import Augmentation
-
-    return {"split": "train", "augmentation": Augmentation(shift=2, flip=True, fill="reflect"), **shape}
-
-
 def _fine_tuning(source: str, side: int) -> LearnerExperiment:
     from tf_metalearn.learners import FineTuning, PrototypicalNetwork
 
@@ -189,7 +105,7 @@ def _fine_tuning(source: str, side: int) -> LearnerExperiment:
     return LearnerExperiment(
         learner=lambda: FineTuning(_colour_network(side, None), classes=64),
         source=source,
-        training=_colour_training(batch_size=64),
+        training=colour_training(batch_size=64),
         tests=[
             LearnerTest(f"{name}, 5-way {shots}-shot", {"split": "test", "ways": 5, "shots": shots}, change=change)
             for shots in (1, 5)
@@ -209,7 +125,7 @@ def _colour_maml(source: str, side: int, shots: int) -> LearnerExperiment:
     return LearnerExperiment(
         learner=lambda: MAML(_colour_network(side, 5), 3, 0.05, learned_rates=True, multi_step_updates=5000),
         source=source,
-        training=_colour_training(ways=5, shots=shots, queries=15, batch_size=4),
+        training=colour_training(ways=5, shots=shots, queries=15, batch_size=4),
         tests=_both_modes(5, shots, "", published.get((source, shots), "63.11")),
         epochs=50,
         steps=200,
@@ -230,7 +146,7 @@ def _colour_meta_lstm(source: str, side: int, shots: int) -> LearnerExperiment:
     return LearnerExperiment(
         learner=lambda: MetaLSTM(_colour_network(side, 5), passes, MetaLSTMRule(input_bias=(-4, -3), seed=0)),
         source=source,
-        training=_colour_training(ways=5, shots=shots, queries=15, batch_size=1),
+        training=colour_training(ways=5, shots=shots, queries=15, batch_size=1),
         tests=_both_modes(5, shots, published.get((source, shots), ""), ""),
         epochs=50,
         steps=300,
@@ -268,14 +184,6 @@ def _sine_waves(shots: int) -> LearnerExperiment:
         loss="mse",
         pictures=plot_sine_waves,
     )
-
-
-def _omniglot_training(**shape: int) -> dict[str, Any]:
-    """The papers' 1,200 characters, each turned by quarters into four classes, with random changes of the images."""
-    from tf_metalearn import Augmentation
-
-    changes = Augmentation(shift=2, turn=8, scale=0.1, shear=8)
-    return {"split": "train+validation", "augmentation": changes, **shape}
 
 
 def _both_modes(ways: int, shots: int, published: str, transductive: str) -> list[LearnerTest]:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from learner_experiments import LearnerExperiment, learner_experiments
+from learner_experiments import learner_experiments
+from learner_recipe import LearnerExperiment
 
 
 def run_learner(name: str, directory: Path, seed: int, data_dir: str | None, shipped: bool) -> tuple[str, list[Path]]:
@@ -83,9 +84,10 @@ def _training_data(experiment: LearnerExperiment, epoch: int, seed: int, data_di
 
     count = experiment.steps * experiment.training["batch_size"]
     arguments = {"seed": seed, "data_dir": data_dir, "start": epoch * count, **experiment.training}
+    source = experiment.classes(data_dir) if experiment.classes else experiment.source
     if "shots" in arguments:
-        return load_episodes(experiment.source, episodes=count, **arguments)
-    return load_examples(experiment.source, examples=count, **arguments)
+        return load_episodes(source, episodes=count, **arguments)
+    return load_examples(source, examples=count, **arguments)
 
 
 def test_learner(learner: Any, experiment: LearnerExperiment, seed: int, data_dir: str | None) -> str:

@@ -19,6 +19,7 @@ import click
 from learner_experiments import learner_experiments
 from learner_training import run_learner
 from plateau import run_plateau
+from zero_shot import run_zero_shot
 
 
 @dataclass(frozen=True)
@@ -241,14 +242,31 @@ def update_docs(docs: Path, name: str, text: str, pictures: Sequence[Path]) -> N
     "--shipped", is_flag=True, help="Test the rule or learner that ships with the package instead of training one."
 )
 @click.option("--data-dir", help="Where data sets are, such as your mini-ImageNet. [default: TFDS_DATA_DIR]")
-def main(name: str, out: Path | None, seed: int, docs: Path | None, shipped: bool, data_dir: str | None) -> None:
+@click.option(
+    "--attributes",
+    type=click.Path(path_type=Path),
+    help="Of animals_zero_shot: the folder of Animals with Attributes 2, or a table of lines such as 'zebra,1,0'.",
+)
+def main(
+    name: str,
+    out: Path | None,
+    seed: int,
+    docs: Path | None,
+    shipped: bool,
+    data_dir: str | None,
+    attributes: Path | None,
+) -> None:
     """Trains and tests what EXPERIMENT is about: a learned optimizer, against tuned ones (digits, quadratic, mnist,
     cifar100), or a few-shot learner (such as omniglot_maml_5way_1shot; plateau shows the Meta-LSTM's forget gate)."""
     learners = learner_experiments()
+    others = ("plateau", "animals_zero_shot")
     directory = out or Path("runs") / name
-    if name in learners or name == "plateau":
+    if name in learners or name in others:
+        pictures: list[Path] = []
         if name == "plateau":
             text, pictures = run_plateau(directory)
+        elif name == "animals_zero_shot":
+            text = run_zero_shot(directory, attributes, seed, data_dir)
         else:
             text, pictures = run_learner(name, directory, seed, data_dir, shipped)
         if docs:
@@ -260,7 +278,7 @@ def main(name: str, out: Path | None, seed: int, docs: Path | None, shipped: boo
     known = experiments()
     if name not in known:
         raise click.UsageError(
-            f"EXPERIMENT must be one of {', '.join([*known, *learners, 'plateau'])}. Received: {name!r}."
+            f"EXPERIMENT must be one of {', '.join([*known, *learners, *others])}. Received: {name!r}."
         )
     experiment = known[name]
     directory.mkdir(parents=True, exist_ok=True)

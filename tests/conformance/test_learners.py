@@ -261,6 +261,12 @@ def test_a_query_is_predicted_whatever_the_other_queries_are_unless_transductive
     assert same is not getattr(learner, "transductive", False)
 
 
+def test_the_same_query_twice_gets_the_same_prediction(episode, predict):
+    twice = np.concatenate([episode.query_x[:, :1], episode.query_x[:, :-1]], axis=1)
+    predicted = predict(episode._replace(query_x=twice))
+    np.testing.assert_allclose(predicted[:, 1], predicted[:, 0], rtol=1e-5, atol=1e-6)
+
+
 def test_a_task_is_predicted_whatever_the_other_tasks_are(episode, predict, expected):
     others = tfm.Episode(*(np.concatenate([part[:1], part[1:, ::-1]]) for part in episode))
     others = others._replace(support_x=np.concatenate([others.support_x[:1], 3 - 2 * others.support_x[1:]]))
@@ -591,6 +597,23 @@ def test_adapting_gives_a_keras_model_of_probabilities_for_any_labels(classifier
     assert probabilities.shape == (len(LABELS), 3)
     assert np.all(probabilities >= 0)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x[:0], []), r"`support_[xy]` must have[\s\S]*Received: 0 examples"),
+        (lambda x, y: (x, ["cat"] * len(y)), r"`support_y` must have two classes or more\. Received: only 'cat'"),
+        (lambda x, y: (x, y[:-1]), r"a label for[\s\S]*Received: 9 examples[\s,]*(and )?8 labels"),
+        (lambda x, y: ([*x[:-1], x[-1][:-1]], y), r"`support_x` must have examples of one shape\. Received: .*, \("),
+        (lambda x, y: (x[:, :-1], y), r"`(support_)?x` must be \[.*examples, "),
+        (lambda x, y: (np.where(x == x[:1], np.nan, x), y), r"must (hold|be) finite"),
+    ],
+    ids=["nothing", "one class", "too few labels", "mixed shapes", "another shape", "NaN"],
+)
+def test_adapting_refuses_what_is_no_support_set(learner, examples, change, message):
+    with pytest.raises(ValueError, match=message):
+        learner.adapt(*change(examples, LABELS))
 
 
 def test_a_classifier_saves_and_loads_with_its_classes(classifier, examples, tmp_path):

@@ -175,3 +175,15 @@ def test_bad_networks_are_refused():
         tfm.RelationNetwork(maps(), dense())
     with pytest.raises(ValueError, match=r"`processing_steps` must be an integer >= 1"):
         tfm.MatchingNetwork(dense(), processing_steps=0)
+
+
+def test_a_convolution_of_pairs_is_the_sum_of_one_of_each_of_the_two():
+    """The relation module that begins with a convolution, against the same as one model of whole pairs."""
+    keras.utils.set_random_seed(0)
+    learner = tfm.RelationNetwork(maps(), dtype="float64")
+    pair = keras.Input([2, 2, 4], dtype="float64")
+    whole = tfm.RelationNetwork(maps(), keras.Model(pair, learner.relation(pair)), dtype="float64")
+    whole.set_weights(learner.get_weights())
+    task = episode(*(np.random.default_rng(0).normal(size=[1, count, 2, 2, 1]) for count in (4, 3)))
+    for training in (False, True):
+        np.testing.assert_allclose(learner(task, training=training), whole(task, training=training), rtol=1e-9)

@@ -134,6 +134,22 @@ def test_zero_shot_prototypes_are_embedded_metadata(episode):
     np.testing.assert_allclose(logits, 10 * unit[0] @ unit[1].transpose(0, 2, 1), rtol=1e-4, atol=1e-5)
 
 
+def test_metadata_of_another_width_or_that_is_not_finite_is_refused(episode):
+    learner = tfm.PrototypicalNetwork(identity(), metadata_encoder=dense(5, 3))
+    metadata, labels = np.zeros([2, 3, 5], "float32"), np.tile(range(3), [2, 1])
+    with pytest.raises(
+        ValueError, match=r"`support_x` must be \[tasks, examples, 5\][\s\S]*\[2, 3, 4\][\s\S]*features"
+    ):
+        learner(tfm.Episode(metadata[..., :4], labels, episode.query_x))
+    with pytest.raises(ValueError, match=r"`support_x` must be finite numbers"):
+        learner(tfm.Episode(metadata + np.nan, labels, episode.query_x))
+    with pytest.raises(ValueError, match=r"`x` must be \[examples, 5\]\. Received: \(1, 4\) for class 'cat'"):
+        learner.adapt(metadata[0, :2, :4], ["cat", "dog"])
+    classifier = learner.adapt(metadata[0, :2], ["cat", "dog"])
+    with pytest.raises(ValueError, match=r"examples of class 'cow'\. Received: no examples"):
+        classifier.add_class("cow", metadata[0, :0])
+
+
 def toy_episodes(**arguments):
     """Classes are directions, which a random projection hides in the first two of six features."""
     random = np.random.default_rng(0)

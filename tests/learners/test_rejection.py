@@ -58,6 +58,15 @@ def test_without_a_threshold_nothing_is_rejected(clusters):
     assert set(classifier.classify(100 + x[:5])) <= {"a", "b"}
 
 
+def test_one_class_is_enough_with_a_threshold():
+    x = np.array([[0.0, 0.0], [0.0, 1.0]], "float32")
+    learner = tfm.PrototypicalNetwork(identity(), threshold=-1.0)
+    assert learner.adapt(x, ["cat", "cat"]).classify(np.array([[0.0, 0.5], [3.0, 0.0]])) == ["cat", None]
+    learner.threshold = None
+    with pytest.raises(ValueError, match=r"two classes or more\. Received: only 'cat'[\s\S]*`calibrate`"):
+        learner.adapt(x, ["cat", "cat"])
+
+
 def test_bad_input_is_refused():
     learner = tfm.PrototypicalNetwork(identity())
     with pytest.raises(ValueError, match=r"`false_rejections` must be between 0 and 1"):

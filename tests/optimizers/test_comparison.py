@@ -233,7 +233,9 @@ def test_report_writes_a_picture_json_and_overlaying_tensorboard_runs(small, tmp
     written = report(small, tmp_path / "new")  # a second report replaces the first
     assert written.picture.read_bytes().startswith(b"\x89PNG\r\n")
     assert json.loads(written.json.read_text())["best_baseline"] == "SGD"
-    assert sorted(path.name for path in written.tensorboard.iterdir()) == ["SGD", "mine", "other"]
+    assert sorted(path.name for path in written.tensorboard.iterdir()) == ["SGD", "mine", "other", "together"]
+    together = EventAccumulator(str(written.tensorboard / "together")).Reload().Tags()["tensors"]
+    assert {"loss/SGD", "loss/mine", "loss/other", "custom_scalars__config__"} <= set(together)
     for name in small.curves:
         events = EventAccumulator(str(written.tensorboard / name), size_guidance={"tensors": 0}).Reload()
         scalars = [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors("loss")]

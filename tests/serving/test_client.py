@@ -202,6 +202,7 @@ def test_adapting_once_and_predicting_after_is_the_same(client, pictures, png, k
     np.testing.assert_array_equal(state["error"], expected["error"])
     np.testing.assert_array_equal(state["classes"], expected["classes"])
     answer = client.predict_with("characters", state, query)
+    np.testing.assert_allclose(answer.pop("probabilities"), expected["probabilities"], atol=1e-6)
     for output, value in answer.items():
         np.testing.assert_array_equal(value, expected[output])
 

@@ -40,6 +40,15 @@ def request(labels, seed=0, queries=2, inputs=(FEATURES,), part="support_x"):
     }
 
 
+def assert_same(answer, expected):
+    """But for a rounding: support and query sets may go through a network at once, or one after the other."""
+    for output, value in answer.items():
+        if output == "probabilities":
+            np.testing.assert_allclose(value, expected[output], atol=1e-6)
+        else:
+            np.testing.assert_array_equal(value, expected[output])
+
+
 @pytest.fixture(scope="module")
 def learners(make_linear):
     return {
@@ -187,8 +196,7 @@ def test_adapting_first_and_predicting_after_is_the_same(signatures, of_labels, 
     assert state.pop("error").tolist() == [b""] * 3
     np.testing.assert_array_equal(state["classes"], joined["classes"])
     answer = ask(signatures[of_labels["predict_with"]], **state, query_x=query)
-    for output, value in answer.items():
-        np.testing.assert_array_equal(value, joined[output])
+    assert_same(answer, {output: joined[output] for output in answer})
 
 
 def test_one_state_answers_any_number_of_queries(signatures):
@@ -306,8 +314,7 @@ def test_the_state_of_a_damaged_task_is_refused(signatures, of_labels, tasks, jo
     assert errors[[0, 2]].tolist() == [b"", b""]
     answer = ask(signatures[of_labels["predict_with"]], **state, query_x=query)
     assert_refused(answer, 1, "must be what `adapt` returned", of_labels["nothing"])
-    for output in ("probabilities", "label", "error"):
-        np.testing.assert_array_equal(answer[output][[0, 2]], joined[output][[0, 2]])
+    assert_same(*({output: part[output][[0, 2]] for output in answer} for part in (answer, joined)))
 
 
 def test_a_prediction_that_is_not_finite_is_an_error_of_its_task_alone(serve, tasks, joined, of_labels):
@@ -486,7 +493,7 @@ def test_encoded_pictures_are_answered_as_their_pixels_are(of_pictures, png):
     state = ask(of_pictures["adapt_bytes_strings"], **encoded)
     state.pop("error")
     after = ask(of_pictures["predict_with_bytes_strings"], **state, query_bytes=queries)
-    np.testing.assert_array_equal(after["probabilities"], answer["probabilities"])
+    assert_same(after, {output: answer[output] for output in after})
 
 
 @pytest.mark.parametrize("part", ["support_bytes", "query_bytes"])

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from tf_metalearn.episodes import images
 from tf_metalearn.episodes.cache import FOLDER, cached, listing_key
 from tf_metalearn.episodes.class_table import ClassTable
@@ -98,6 +100,32 @@ def read_files(
 
     path = root / FOLDER / f"{'-'.join(map(str, settings))}.npz"
     return cached(path, listing_key(files, root, *settings, unreadable), build)
+
+
+def read_pictures(root: Path, to_array: images.Finish) -> tuple[np.ndarray, list[Path], list[str]]:
+    """Reads a few pictures, in class folders or not, without a cache.
+
+    Args:
+        root: The folder.
+        to_array: See `images.finish`.
+
+    Returns:
+        `[images, height, width, channels]` float32 from 0 to 1, their files, and each one's class: the folder that it
+        lies in below the root, empty text in the root itself.
+
+    Raises:
+        ValueError: If there is no such folder, it has no images, or one cannot be read.
+    """
+    files = list(image_files(root)) if root.is_dir() else []
+    if not files:
+        lacks = "has no images in it" if root.is_dir() else "is not there"
+        raise ValueError(
+            f"`root` must be a folder of images. Received: '{root}', which {lacks}.\n"
+            f"Put images into it, in a folder for each class: {root / 'class' / 'image.png'}."
+        )
+    pixels, _ = images.decode(files, [str(file) for file in files], to_array)
+    classes = [file.parent.relative_to(root).as_posix() for file in files]
+    return pixels.astype(np.float32) / 255, files, ["" if name == "." else name for name in classes]
 
 
 def image_files(root: Path, wanted: Callable[[Path], bool] = lambda file: True) -> Iterator[Path]:

@@ -92,6 +92,18 @@ class FewShotLearner(keras.Model):
         """
         raise NotImplementedError
 
+    def learned_values(self, support_x: Any, support_y: Any) -> dict[str, Any]:
+        """What is learned besides the weights of networks, for histograms; nothing unless an algorithm says so.
+
+        Args:
+            support_x: `[support, ...]` of a task, for values that depend on it.
+            support_y: `[support]` labels, or `[support, outputs]` values of a regression.
+
+        Returns:
+            Arrays by name, such as "learning_rates".
+        """
+        return {}
+
     def served(self) -> Service:
         """Returns the learner as plain functions of tensors, which is what `export` writes."""
         raise NotImplementedError(f"{type(self).__name__} says nothing in `served`, and cannot be exported.")

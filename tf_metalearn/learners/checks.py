@@ -36,10 +36,11 @@ def checked(
         expected = tf.TensorShape([None, None, *shapes[argument]])
         if not expected.is_compatible_with(x.shape):
             example = ", ".join(map(str, shapes[argument]))
+            remedy = "another `image_size`" if len(shapes[argument]) == 3 else "as many features"
             raise ValueError(
                 f"`{argument}` must be [tasks, examples, {example}], as the model was built. "
                 f"Received: {x.shape.as_list()}.\n"
-                "Load episodes with another `image_size`, or build the model for these."
+                f"Load episodes with {remedy}, or build the model for these."
             )
     checks = [
         _ensure(
@@ -68,11 +69,51 @@ def as_task(support_x: Any, support_y: Any, model: keras.Model) -> Episode:
         support_y: `[support]` class numbers from 0 on, or `[support, outputs]` values of a regression.
         model: What the examples go into.
     """
-    x = tf.cast(np.asarray(support_x), model.inputs[0].dtype if model.inputs else "float32")
+    x = tf.cast(as_array("support_x", support_x), model.inputs[0].dtype if model.inputs else "float32")
     y = tf.convert_to_tensor(support_y)
     y = tf.cast(y, tf.int32 if y.shape.rank == 1 else x.dtype)
     batch = checked(Episode(x[None], y[None], x[None]), model.input_shape[1:], None)
     return Episode(*(part[0] for part in batch))
+
+
+def as_array(argument: str, examples: Any) -> np.ndarray:
+    """Examples as one array.
+
+    Args:
+        argument: Its name.
+        examples: `[examples, ...]`, an array or a sequence of arrays.
+
+    Raises:
+        ValueError: If examples are of unequal shapes.
+
+    >>> as_array("x", [[1, 2], [3, 4]]).shape
+    (2, 2)
+    """
+    try:
+        return np.asarray(examples)
+    except ValueError:
+        shapes = list(dict.fromkeys(np.shape(example) for example in examples))
+        raise ValueError(
+            f"`{argument}` must have examples of one shape. Received: {', '.join(map(str, shapes[:3]))}"
+            f"{', ...' if len(shapes) > 3 else ''}.\nResize them, for example by `tf.image.resize`."
+        ) from None
+
+
+def check_ways(classes: Sequence[Any], remedy: str = "") -> None:
+    """Refuses a task with nothing to choose from.
+
+    Args:
+        classes: Of the support set.
+        remedy: What else the user can do.
+
+    Raises:
+        ValueError: If there are less than two.
+    """
+    if len(classes) < 2:
+        raise ValueError(
+            f"`support_y` must have two classes or more. Received: only {classes[0]!r}.\n"
+            f"Add examples of another class{remedy}."
+        )
 
 
 def _check_labels(labels: tf.Tensor, outputs: int | None) -> Any:

@@ -9,7 +9,7 @@ from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.functional import StatelessModel, mean_loss
 from tf_metalearn.learners.adaptation import Adaptation, Settings
 from tf_metalearn.learners.base import FewShotLearner
-from tf_metalearn.learners.checks import as_task, check_numbers, checked
+from tf_metalearn.learners.checks import as_task, check_numbers, check_ways, checked
 from tf_metalearn.learners.task_classifier import AdaptedClassifier, class_numbers
 from tf_metalearn.rules import Adam
 from tf_metalearn.serving.service import Service
@@ -144,7 +144,7 @@ class FineTuning(FewShotLearner):
 
         Args:
             support_x: `[support, ...]`.
-            support_y: `[support]` labels of any hashable kind, of at most `ways` classes.
+            support_y: `[support]` labels of any hashable kind, of two to `ways` classes.
         """
         classes, numbers = class_numbers(support_y)
         if not classes or len(support_x) != len(numbers) or len(classes) > self.ways:
@@ -153,6 +153,7 @@ class FineTuning(FewShotLearner):
                 f"{len(support_x)} examples, {len(numbers)} labels and {len(classes)} classes.\n"
                 "Make a FineTuning with more ways for more classes."
             )
+        check_ways(classes)
         task = as_task(support_x, numbers, self.embedding)
         # Weights of its own, which neither this learner nor other threads share.
         embedding = keras.models.clone_model(self.embedding)

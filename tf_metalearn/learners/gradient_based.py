@@ -1,7 +1,7 @@
 """What learners with an inner loop share: adapt the base learner to the support set, then predict the query set."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -13,7 +13,7 @@ from tf_metalearn.functional import StatelessModel, join, mean_loss
 from tf_metalearn.learners.adaptation import Adaptation, Adapted, Settings
 from tf_metalearn.learners.base import FewShotLearner
 from tf_metalearn.learners.batch_statistics import BatchStatistics
-from tf_metalearn.learners.checks import as_task, check_numbers, checked
+from tf_metalearn.learners.checks import as_task, check_numbers, check_ways, checked
 from tf_metalearn.learners.divergence import Divergence, WarnOfDivergence, first_divergence
 from tf_metalearn.learners.task_classifier import AdaptedClassifier, class_numbers
 from tf_metalearn.rules.base import UpdateRule
@@ -153,6 +153,27 @@ class GradientBasedLearner(FewShotLearner):
 
         return _of_each_task(of_task, episode, (self._prediction(episode), tf.TensorSpec([], tf.int32)))
 
+    def predict_along(self, episode: Episode, steps: Sequence[int]) -> list[tf.Tensor]:
+        """Predicts the query sets after each of some numbers of inner steps.
+
+        Args:
+            episode: A batch of tasks.
+            steps: Numbers of inner steps, in ascending order.
+
+        Returns:
+            `[tasks, queries, outputs]` for each of them.
+        """
+        episode, settings = self._checked(episode), Settings(False, False)
+
+        def of_task(task):
+            adapted, found = self._adaptation.start(), []
+            for done, wanted in zip((0, *steps), steps, strict=False):
+                adapted = self._adaptation.advance(adapted, task.support_x, task.support_y, wanted - done, settings)
+                found.append(self._adaptation.predict(adapted, task, settings)[0])
+            return found
+
+        return _of_each_task(of_task, episode, [self._prediction(episode)] * len(steps))
+
     def train_step(self, data: Any) -> dict[str, Any]:
         """Averages the meta-gradients of the tasks, each computed by itself."""
         episode, query_y, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -273,8 +294,8 @@ class GradientBasedLearner(FewShotLearner):
             An `AdaptedClassifier`; in a regression the base learner with adapted parameters.
 
         Raises:
-            ValueError: If there are more classes than the base learner has outputs, not a label for each example, or
-                examples are of the wrong shape or not finite.
+            ValueError: If there is only one class, there are more than the base learner has outputs, not a label for
+                each example, or examples are of the wrong shape or not finite.
         """
         labels = None if self._classifies else _as_values(support_y)
         classes, numbers = class_numbers(support_y) if labels is None else ([None], labels)
@@ -286,6 +307,8 @@ class GradientBasedLearner(FewShotLearner):
                 "classes.\n"
                 "Train a learner with more outputs for more classes."
             )
+        if labels is None:
+            check_ways(classes)
         task = as_task(support_x, numbers, self.base_learner)
         parameters, non_trainable, losses = self._adapt_compiled(task.support_x, task.support_y)
         step = int(first_divergence(losses, [parameters]))
@@ -304,6 +327,10 @@ class GradientBasedLearner(FewShotLearner):
         adaptation, settings = self._adaptation, Settings(False, False)
         adapted = adaptation.advance(adaptation.start(), support_x, support_y, self.evaluation_steps, settings)
         return join(adaptation.values(adapted.parameters)), adaptation.non_trainable(adapted, support_x), adapted.losses
+
+    def learned_values(self, support_x: Any, support_y: Any) -> dict[str, Any]:
+        """The rule's weights, such as learned rates."""
+        return {weight.name: np.asarray(weight.value) for weight in self.rule.trainable_variables}
 
     def served(self) -> Service:
         model, names = self._model, [f"statistics_{place}" for place in self._statistics]

@@ -79,6 +79,11 @@ class MetaLSTM(GradientBasedLearner):
             gates.append(adapted.state.gates)
         return Gates(*(tf.stack(gate).numpy() for gate in zip(*gates, strict=True)))
 
+    def learned_values(self, support_x: Any, support_y: Any) -> dict[str, Any]:
+        """The gates of every parameter at each inner step."""
+        gates = self.gates(support_x, support_y)
+        return {"forget_gates": gates.forget, "input_gates": gates.input}
+
     def get_config(self) -> dict[str, Any]:
         rule = keras.saving.serialize_keras_object(self.rule)
         return {**super().get_config(), "rule": rule, "seed": self.seed}

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.learners.base import FewShotLearner
-from tf_metalearn.learners.checks import checked
+from tf_metalearn.learners.checks import as_array, check_ways, checked
 from tf_metalearn.learners.task_classifier import TaskClassifier, class_numbers
 from tf_metalearn.serving.service import ClassifierService, Service
 
@@ -34,6 +34,8 @@ class MetricLearner(FewShotLearner):
 
     #: Axes of a batch of features: 2 for vectors, 4 for feature maps.
     feature_axes = 2
+    #: What class metadata goes into, in zero-shot learning.
+    metadata_encoder: keras.Model | None = None
 
     def __init__(
         self,
@@ -52,8 +54,13 @@ class MetricLearner(FewShotLearner):
         support_x, labels, query_x = checked(
             episode, self.embedding.input_shape[1:], self.ways, self.support_network.input_shape[1:]
         )
-        support, query = self._embed(support_x, query_x, training)
         ways = tf.reduce_max(labels) + 1 if self.ways is None else self.ways
+        return self._predict(support_x, labels, ways, query_x, training)
+
+    def _predict(
+        self, support_x: tf.Tensor, labels: tf.Tensor, ways: Any, query_x: tf.Tensor, training: bool | None = False
+    ) -> tf.Tensor:
+        support, query = self._embed(support_x, query_x, training)
         return self.compare(query, self.represent(support, labels, ways, training), training)
 
     @property
@@ -112,6 +119,7 @@ class MetricLearner(FewShotLearner):
             tuple(self.embedding.input_shape[1:]),
             [variable.value for variable in self.weights],
             threshold=self.threshold,
+            at_once=self._predict,
             in_python=self.adapt_and_predict,
         )
 
@@ -120,19 +128,22 @@ class MetricLearner(FewShotLearner):
 
         Args:
             support_x: `[support, ...]` examples, or with a metadata encoder `[classes, features]`.
-            support_y: `[support]` labels of any hashable kind; classes may have unequal numbers of examples.
+            support_y: `[support]` labels of any hashable kind; classes may have unequal numbers of examples. One class
+                is enough for a learner with a threshold.
 
         Raises:
-            ValueError: If there are no examples, not a label for each, or values are not finite.
+            ValueError: If there are no examples, not a label for each, only one class, or values are not finite.
         """
         classifier = SupportClassifier(_copy(self))
         classes, numbers = class_numbers(support_y)
-        x = np.asarray(support_x)
+        x = as_array("support_x", support_x)
         if not len(classes) or len(x) != len(numbers):
             raise ValueError(
                 "`support_x` must have at least one example, and `support_y` a label for each. "
                 f"Received: {len(x)} examples and {len(numbers)} labels.\nA class needs one example or more."
             )
+        if self.threshold is None:
+            check_ways(classes, ", or fit a threshold by `calibrate`, with which one class will do")
         for place, label in enumerate(classes):
             classifier.add_class(label, x[numbers == place])
         return classifier
@@ -228,7 +239,7 @@ class SupportClassifier(TaskClassifier):
         Raises:
             ValueError: If there is no example, they have another shape, or a value is not finite.
         """
-        x, network = np.asarray(x), self.learner.support_network
+        x, network = as_array("x", x), self.learner.support_network
         if not len(x) or not np.isfinite(x).all():
             what = "not finite numbers" if len(x) else "no examples"
             raise ValueError(f"`x` must hold finite examples of class {label!r}. Received: {what}.\nCheck the arrays.")

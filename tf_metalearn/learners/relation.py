@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tf_metalearn.learners.metric import MetricLearner
+from tf_metalearn.normalization import FusedBatchNormalization
 
 
 @keras.saving.register_keras_serializable("tf_metalearn")
@@ -72,7 +73,7 @@ class RelationNetwork(MetricLearner):
         super().__init__(embedding, ways, name=name, **kwargs)
         height, width, channels = embedding.output_shape[1:]
         pairs = (None, height, width, 2 * channels)
-        relation = relation or _relation_module(pairs[1:], channels, _dtype_of(embedding))
+        relation = relation or _relation_module(pairs[1:], channels, _policy_of(embedding))
         if not isinstance(relation, keras.Model) or relation.input_shape != pairs or relation.output_shape[1:] != (1,):
             raise ValueError(
                 f"`relation` must be a built Keras model from {pairs} to one number. Received: {relation!r}.\n"
@@ -85,33 +86,62 @@ class RelationNetwork(MetricLearner):
 
     def compare(self, query: tf.Tensor, classes: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         prototypes = classes["prototypes"]
-        tasks, queries = tf.unstack(tf.shape(query)[:2])
-        ways = tf.shape(prototypes)[1]
-        shape = [tasks, queries, ways, *query.shape[2:]]
-        pairs = tf.concat(
-            [tf.broadcast_to(prototypes[:, None], shape), tf.broadcast_to(query[:, :, None], shape)], axis=-1
-        )
-        logits = self.relation(tf.reshape(pairs, [-1, *self.relation.input_shape[1:]]), training=training)
-        return tf.reshape(logits, [tasks, queries, ways])
+        layers = self.relation.layers if isinstance(self.relation, keras.Sequential) else [self.relation]
+        first: Any = layers[0]
+        if _is_plain_convolution(first):
+            # Of two maps beside each other it is the sum of one of each, and there are far fewer maps than pairs.
+            halves = tf.split(tf.cast(first.kernel, first.compute_dtype), 2, axis=2)
+            prototypes, query = (
+                _convolve(maps, kernel, first) for maps, kernel in zip((prototypes, query), halves, strict=True)
+            )
+            pairs = prototypes[:, None] + query[:, :, None]
+            pairs = pairs if first.bias is None else pairs + tf.cast(first.bias, pairs.dtype)
+            layers = layers[1:]
+        else:
+            shape = [*tf.unstack(tf.shape(query)[:2]), tf.shape(prototypes)[1], *query.shape[2:]]
+            pairs = tf.concat(
+                [tf.broadcast_to(prototypes[:, None], shape), tf.broadcast_to(query[:, :, None], shape)], axis=-1
+            )
+        tasks, queries, ways = tf.unstack(tf.shape(pairs)[:3])
+        outputs = tf.reshape(pairs, [-1, *pairs.shape[3:]])
+        for layer in layers:
+            outputs = layer(outputs, training=training)
+        return tf.reshape(outputs, [tasks, queries, ways])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "relation": keras.saving.serialize_keras_object(self.relation)}
 
 
-def _relation_module(shape: tuple[int, int, int], filters: int, dtype: str) -> keras.Sequential:
+def _is_plain_convolution(layer: Any) -> bool:
+    return type(layer) is keras.layers.Conv2D and layer.groups == 1 and layer.activation is keras.activations.linear
+
+
+def _convolve(maps: tf.Tensor, kernel: tf.Tensor, layer: keras.layers.Conv2D) -> tf.Tensor:
+    """Applies a layer with another kernel to `[tasks, examples, height, width, channels]`."""
+    outputs = tf.nn.convolution(
+        tf.cast(tf.reshape(maps, [-1, *maps.shape[2:]]), layer.compute_dtype),
+        kernel,
+        layer.strides,
+        layer.padding.upper(),
+        dilations=layer.dilation_rate,
+    )
+    return tf.reshape(outputs, [*tf.unstack(tf.shape(maps)[:2]), *outputs.shape[1:]])
+
+
+def _relation_module(shape: tuple[int, int, int], filters: int, dtype: keras.DTypePolicy) -> keras.Sequential:
     layers: list[keras.layers.Layer] = []
     size = min(shape[:2])
     for _ in range(2):
         layers.append(keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, dtype=dtype))
-        layers += [keras.layers.BatchNormalization(dtype=dtype), keras.layers.ReLU(dtype=dtype)]
+        layers += [FusedBatchNormalization(dtype=dtype), keras.layers.ReLU(dtype=dtype)]
         if size > 1:
             layers.append(keras.layers.MaxPooling2D(2, dtype=dtype))
             size //= 2
     layers += [keras.layers.Flatten(dtype=dtype), keras.layers.Dense(8, "relu", dtype=dtype)]
     layers.append(keras.layers.Dense(1, dtype=dtype))
-    return keras.Sequential([keras.Input(shape, dtype=dtype), *layers], name="relation")
+    return keras.Sequential([keras.Input(shape, dtype=dtype.compute_dtype), *layers], name="relation")
 
 
-def _dtype_of(model: keras.Model) -> str:
-    """The dtype of a model's outputs; that of a model around layers says nothing of them."""
-    return model.outputs[0].dtype if getattr(model, "outputs", None) else model.compute_dtype
+def _policy_of(model: keras.Model) -> keras.DTypePolicy:
+    """The dtypes of a model's last layer; those of a model around layers say nothing of them."""
+    return model.layers[-1].dtype_policy if model.layers else model.dtype_policy

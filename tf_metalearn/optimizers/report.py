@@ -20,8 +20,11 @@ import tensorflow as tf
 
 from tf_metalearn.optimizers.comparison import Comparison, Row
 from tf_metalearn.plotting import learning_curves
+from tf_metalearn.plotting.charts import write_charts
 
 _SUFFIX = ".comparison"
+#: The run in TensorBoard that has all optimizers on one chart.
+TOGETHER = "together"
 
 
 class Report(NamedTuple):
@@ -199,9 +202,16 @@ def _write_events(comparison: Comparison, picture: bytes, directory: Path) -> No
     # A second report into one run would draw its curves over the first's.
     for old in directory.glob(f"*/events.out.tfevents.*{_SUFFIX}"):
         old.unlink()
+    # Besides a run for each optimizer, one with all of them, since a chart of CUSTOM SCALARS is of one run.
+    together = tf.summary.create_file_writer(str(directory / TOGETHER), filename_suffix=_SUFFIX)
+    with together.as_default():
+        write_charts({"Learned and tuned optimizers": ["loss/.*"]})
     for name in comparison.curves:
         curves = _from_the_start(comparison, name)
         finite = curves[np.isfinite(curves).all(axis=1)]
+        with together.as_default():
+            for step, loss in enumerate(finite.mean(axis=0) if len(finite) else ()):
+                tf.summary.scalar(f"loss/{name}", loss, step=step)
         writer = tf.summary.create_file_writer(str(directory / _file_name(name)), filename_suffix=_SUFFIX)
         with writer.as_default():
             for step, loss in enumerate(finite.mean(axis=0) if len(finite) else ()):
@@ -209,6 +219,7 @@ def _write_events(comparison: Comparison, picture: bytes, directory: Path) -> No
             if name == comparison.learned[0]:
                 tf.summary.image("learning curves", tf.io.decode_png(picture)[None], step=0)
         writer.close()
+    together.close()
 
 
 def _file_name(name: str) -> str:

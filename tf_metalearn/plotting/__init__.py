@@ -4,6 +4,7 @@ from tf_metalearn.plotting.adaptation import plot_adapted_curves, plot_gates
 from tf_metalearn.plotting.curves import learning_curves
 from tf_metalearn.plotting.episodes import plot_episode
 from tf_metalearn.plotting.metric import plot_confusion, plot_embeddings, plot_similarity, write_projector
+from tf_metalearn.plotting.trajectories import plot_trajectories
 
 __all__ = [
     "learning_curves",
@@ -13,5 +14,6 @@ __all__ = [
     "plot_episode",
     "plot_gates",
     "plot_similarity",
+    "plot_trajectories",
     "write_projector",
 ]

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 #: Okabe and Ito's colours: the two strongest for what is to be seen first.
@@ -24,6 +26,17 @@ def new_figure(width: float, height: float) -> Figure:
         height: In inches.
     """
     return Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
+
+
+def as_pixels(figure: Figure) -> np.ndarray:
+    """A figure as `[height, width, 3]` uint8, for TensorBoard.
+
+    Args:
+        figure: Which.
+    """
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def quiet(axes: Axes) -> None:

@@ -75,6 +75,28 @@ def load(name: str | Path) -> keras.Model:
     return learner
 
 
+def load_any(name: str | Path) -> keras.Model | UpdateRule:
+    """Loads a rule, a learner or a classifier.
+
+    Args:
+        name: A shipped rule's or learner's name, or the path of a `.keras` file.
+
+    Raises:
+        ValueError: If there is no such thing, or the file is not whole.
+    """
+    return _open(name, "model", [*learner_names(), *rule_names()])
+
+
+def card(name: str | Path) -> str:
+    """Returns the card of a shipped rule or learner without its title, as Markdown; empty text of others.
+
+    Args:
+        name: As `load_any` has it.
+    """
+    path = DIRECTORY / f"{name}.md"
+    return path.read_text(encoding="utf-8").partition("\n")[2].strip() if path.exists() else ""
+
+
 def _names(package: str) -> list[str]:
     """The shipped files whose classes come from a package of this library."""
     found = []

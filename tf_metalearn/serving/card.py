@@ -6,6 +6,8 @@ from typing import Any
 import tensorflow as tf
 
 from tf_metalearn.serving.archive import MARK
+from tf_metalearn.serving.pictures import PictureFormat
+from tf_metalearn.serving.service import Service
 
 
 def readme(name: str, about: str, signatures: Mapping[str, Any], examples: str) -> str:
@@ -42,24 +44,21 @@ otherwise, and its neighbours are answered all the same.
 """
 
 
-def learner_examples(
-    name: str, support: tuple[int | None, ...], query: tuple[int | None, ...], ways: int = 5, outputs: int | None = None
-) -> str:
+def learner_examples(name: str, service: Service, form: PictureFormat | None) -> str:
     """How to ask a served learner.
 
     Args:
         name: Of the model.
-        support: The shape of a support example.
-        query: The shape of a query.
-        ways: Classes of the example.
-        outputs: Of a regression; None where classes are told apart.
+        service: The learner.
+        form: Of encoded images; None if it takes none.
     """
-    one, other = (list(shape) for shape in (support, query))
+    one, other = (list(shape) for shape in (service.support_shape, service.query_shape))
+    ways, outputs = min(5, service.most_classes or 5), service.outputs
     labels = f"{[list(range(ways))]}" if outputs is None else f"np.zeros({[1, ways, outputs]}).tolist()"
     shown = '"label"], answer["probabilities"' if outputs is None else '"outputs"'
     return f"""
 ## Ask it
-{CLASSIFICATION if outputs is None else REGRESSION}
+{CLASSIFICATION if outputs is None else REGRESSION}{_pictures(form)}
 With Python, over gRPC:
 
 ```python
@@ -82,16 +81,17 @@ curl -d @request.json localhost:8501/v1/models/{name}:predict
 """
 
 
-def classifier_examples(name: str, shape: tuple[int | None, ...]) -> str:
+def classifier_examples(name: str, shape: tuple[int | None, ...], form: PictureFormat | None) -> str:
     """How to ask a served classifier.
 
     Args:
         name: Of the model.
         shape: Of an example.
+        form: Of encoded images; None if it takes none.
     """
     return f"""
 ## Ask it
-
+{_pictures(form)}
 ```python
 import numpy as np
 from tf_metalearn.serving import Client
@@ -108,6 +108,17 @@ print(json.dumps({{"instances": np.zeros({[3, *shape]}).tolist()}}))' > request.
 curl -d @request.json localhost:8501/v1/models/{name}:predict
 ```
 """
+
+
+def _pictures(form: PictureFormat | None) -> str:
+    """What becomes of encoded images, as a paragraph."""
+    if form is None:
+        return ""
+    colours = f"{'grey' if form.channels == 1 else 'red, green and blue'}, from 0 to 1"
+    return (
+        f"\nEncoded images are resized to {form.height} x {form.width}, {colours}"
+        f"{', dark pixels as 1: ink on paper' if form.invert else ''}.\n"
+    )
 
 
 def _tensor(name: str, value: Any) -> str:

@@ -27,8 +27,7 @@ def export_learner(path: str | Path, service: Service, about: str, invert: bool)
     form = picture_format(service.query_shape, invert)
     signatures = learner_signatures(service, form)
     requests = warm_up.learner_requests(signatures, service, form)
-    shapes, ways = (service.support_shape, service.query_shape), min(5, service.most_classes or 5)
-    examples = card.learner_examples(version.parent.name, *shapes, ways, service.outputs)
+    examples = card.learner_examples(version.parent.name, service, form)
     expected = warm_up.expected_of_learner(service, requests, form)
     return write(version, signatures, service.variables, requests, expected, about, examples)
 
@@ -49,7 +48,7 @@ def export_classifier(path: str | Path, service: ClassifierService, about: str, 
     form = picture_format(service.shape, invert)
     signatures = classifier_signatures(service, form)
     requests = warm_up.classifier_requests(signatures, form)
-    examples = card.classifier_examples(version.parent.name, service.shape)
+    examples = card.classifier_examples(version.parent.name, service.shape, form)
     expected = warm_up.expected_of_classifier(service, requests, form)
     return write(version, signatures, service.variables, requests, expected, about, examples)
 

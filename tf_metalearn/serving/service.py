@@ -21,6 +21,8 @@ class Service(NamedTuple):
         most_classes: How many a task may have; None for any number.
         outputs: Of a regression; None where classes are told apart.
         threshold: Queries whose largest logit is less belong to none of the classes; None if all belong to one.
+        at_once: Of `(support_x, labels, ways, query_x)`, what `predict` returns of what `adapt` returns, where one pass
+            through a network does for both; None where there is nothing to gain.
         in_python: Of one task's support examples, labels and queries, what users of the learner get in Python, with
             which an export is compared.
     """
@@ -33,6 +35,7 @@ class Service(NamedTuple):
     most_classes: int | None = None
     outputs: int | None = None
     threshold: float | None = None
+    at_once: Callable[[tf.Tensor, tf.Tensor, Any, tf.Tensor], tf.Tensor] | None = None
     in_python: Callable[[Any, Any, Any], Any] | None = None
 
 

@@ -71,23 +71,38 @@ class _Tasks:
         self.predict_with = tf.function(self._predict_with, input_signature=[*state, classes, self._query])
 
     def _adapt_and_predict(self, support, support_y, query):
-        state, classes, error = self._adapted(support, support_y)
-        return {**self._predicted(state, classes, query, error), "classes": classes}
+        x, numbers, classes, error = self._support_sets(support, support_y)
+        ways = tf.shape(classes)[1]
+
+        if self._service.at_once is not None:
+            at_once = self._service.at_once
+            predicted = self._predicted(lambda query_x: at_once(x, numbers, ways, query_x), classes, query, error)
+        else:
+            state, error = self._state(x, numbers, ways, error)
+            predicted = self._predicted(lambda query_x: self._service.predict(state, query_x), classes, query, error)
+        return {**predicted, "classes": classes}
 
     def _adapt(self, support, support_y):
-        state, classes, error = self._adapted(support, support_y)
+        x, numbers, classes, error = self._support_sets(support, support_y)
+        state, error = self._state(x, numbers, tf.shape(classes)[1], error)
         # The state of a task in error must not pass for one.
         state = {name: _where(error == "", value, _nothing(value)) for name, value in state.items()}
         return {**state, "classes": classes, "error": error}
+
+    def _state(self, x, numbers, ways, error):
+        """What is known of tasks after adapting, and their errors."""
+        state = self._service.adapt(x, numbers, ways)
+        return state, _first((error == "", error), (_finite(error, *state.values()), DIVERGED))
 
     def _predict_with(self, *inputs):
         *values, classes, query = inputs
         whole = _finite(classes, *values) & tf.reduce_any(is_label(classes), axis=1)
         error = _first((whole, _state_error([*self._names, "classes"])))
-        return self._predicted(dict(zip(self._names, values, strict=True)), classes, query, error)
+        state = dict(zip(self._names, values, strict=True))
+        return self._predicted(lambda query_x: self._service.predict(state, query_x), classes, query, error)
 
-    def _adapted(self, support, support_y):
-        """The state, classes and errors of tasks."""
+    def _support_sets(self, support, support_y):
+        """Examples, class numbers, classes and errors of tasks; examples of those in error are zeros."""
         x, unreadable = self._read(support, "support")
         rows, count, labels = tf.shape(x)[0], tf.shape(x)[1], tf.shape(support_y)[1]
         # Whatever came, the rest of the graph sees an example or more, and a label for each.
@@ -113,14 +128,11 @@ class _Tasks:
             ),
             (_finite(y, x), "`support_x` must be finite numbers. Received: NaN or infinity."),
         )
-        ways = tf.shape(found.classes)[1]
         x = _where(error == "", x, tf.zeros_like(x))
-        state = self._service.adapt(x, tf.minimum(found.numbers, ways - 1), ways)
-        error = _first((error == "", error), (_finite(error, *state.values()), DIVERGED))
-        return state, found.classes, error
+        return x, tf.minimum(found.numbers, tf.shape(found.classes)[1] - 1), found.classes, error
 
-    def _predicted(self, state, classes, query, error):
-        """What is said of queries."""
+    def _predicted(self, logits_of, classes, query, error):
+        """What is said of queries, whose logits a function computes."""
         x, unreadable = self._read(query, "query")
         error = _first(
             (error == "", error),
@@ -128,7 +140,7 @@ class _Tasks:
             (_finite(error, x), "`query_x` must be finite numbers. Received: NaN or infinity."),
         )
         ways, known = tf.shape(classes)[1], is_label(classes)
-        logits = self._service.predict(state, _where(error == "", x, tf.zeros_like(x)))[..., :ways]
+        logits = logits_of(_where(error == "", x, tf.zeros_like(x)))[..., :ways]
         error = _first((error == "", error), (_finite(error, logits), NOT_FINITE.format(self._query.name)))
         logits = tf.where(known[:, None], logits, logits.dtype.min)
         label = tf.gather(classes, tf.argmax(logits, axis=-1), batch_dims=1)
@@ -266,7 +278,11 @@ def _traced_once(service: Service) -> Service:
     support, query = (_examples(part, shape, None) for part, shape in _shapes(service))
     adapt = tf.function(service.adapt, input_signature=[support, labels, tf.TensorSpec([], tf.int32)])
     state = {spec.name: spec for spec in _state_specs(adapt)}
-    return service._replace(adapt=adapt, predict=tf.function(service.predict, input_signature=[state, query]))
+    at_once = service.at_once
+    if at_once is not None:
+        at_once = tf.function(at_once, input_signature=[support, labels, tf.TensorSpec([], tf.int32), query])
+    predict = tf.function(service.predict, input_signature=[state, query])
+    return service._replace(adapt=adapt, predict=predict, at_once=at_once)
 
 
 def _shapes(service: Service) -> list[tuple[str, tuple[int | None, ...]]]:

@@ -14,6 +14,8 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
+from rich.console import Console
+from rich.table import Table
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
@@ -56,6 +58,23 @@ def verify_export(path: str | Path) -> list[Check]:
         if not check.fine:
             break
     return checks
+
+
+def print_checks(checks: Sequence[Check], title: str) -> bool:
+    """Prints checks as a table.
+
+    Args:
+        checks: What `verify_export` returned.
+        title: Above them.
+
+    Returns:
+        Whether all are fine.
+    """
+    table = Table("check", "", "found", title=title)
+    for check in checks:
+        table.add_row(check.name, "ok" if check.fine else "FAILED", check.found)
+    Console(width=120).print(table)
+    return all(check.fine for check in checks)
 
 
 def _checks(path: Path) -> Iterator[Check]:
