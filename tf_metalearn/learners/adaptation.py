@@ -77,6 +77,11 @@ class Adaptation:
         self._running_averages = running_averages
         self._statistics = BatchStatistics(model)
 
+    @property
+    def variables(self) -> list[Any]:
+        """What it reads: those of the base learner and of the rule."""
+        return [*self._model.model.variables, *self._rule.variables]
+
     def start(self) -> Adapted:
         """Returns the base learner before the first step."""
         variables = self._model.model.trainable_variables

@@ -198,7 +198,9 @@ class FineTuning(FewShotLearner):
             signature = tf.TensorSpec([None, self.ways], self.compute_dtype)
             return tf.map_fn(of_task, (state["parameters"], query_x), fn_output_signature=signature)
 
-        shape, variables = tuple(self.embedding.input_shape[1:]), [variable.value for variable in self.variables]
+        # Keras does not know the head of the tasks.
+        read = {id(variable): variable.value for variable in [*self.variables, *adaptation.variables]}
+        shape, variables = tuple(self.embedding.input_shape[1:]), list(read.values())
         return Service(
             adapt, predict, shape, shape, variables, most_classes=self.ways, in_python=self.adapt_and_predict
         )
