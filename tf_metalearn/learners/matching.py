@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_metalearn.learners.checks import check_numbers
 from tf_metalearn.learners.metric import MetricLearner, members
+from tf_metalearn.serving.service import Service
 
 
 @keras.saving.register_keras_serializable("tf_metalearn")
@@ -64,6 +65,19 @@ class MatchingNetwork(MetricLearner):
         if self.full_context:
             support = support + self.reader(support, training=training)
         return {"support": support, "members": members(labels, ways)}
+
+    def served(self) -> Service:
+        service = super().served()
+        if not self.full_context:
+            return service
+
+        def adapt(support_x, labels, ways):
+            # The LSTM reads them class by class, as a classifier that grows by `add_class` has them.
+            order = tf.argsort(labels, axis=1, stable=True)
+            support_x, labels = (tf.gather(part, order, batch_dims=1) for part in (support_x, labels))
+            return service.adapt(support_x, labels, ways)
+
+        return service._replace(adapt=adapt, at_once=None)
 
     def compare(self, query: tf.Tensor, classes: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         support = classes["support"]
