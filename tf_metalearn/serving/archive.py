@@ -1,5 +1,6 @@
 """Writes the versions of a served model, whole or not at all, and the files that a server reads beside them."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -101,6 +102,9 @@ def write_version(
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            # Empty only if nothing came of a model's first version.
+            path.parent.rmdir()
 
 
 def predict_request(model: str, signature: str, inputs: Mapping[str, Any]) -> predict_pb2.PredictRequest:

@@ -29,8 +29,27 @@ def readme(name: str, about: str, signatures: Mapping[str, Any], examples: str) 
     return "\n\n".join([*lines, "\n".join(rows), examples.strip()]) + "\n"
 
 
+CLASSIFICATION = """
+`support_x` are the examples of each task, `support_y` their labels, any whole numbers from 0 on; `query_x` is what to
+classify. The first axis is the task. What is wrong with one task is said in its `error`, which is empty otherwise, and
+its neighbours are answered all the same. Where tasks have unequal numbers of classes, the columns of `probabilities`
+beyond a task's own are 0, and its `classes` there are -1 (empty text where labels are text).
+"""
+
+REGRESSION = """
+`support_x` are the examples of each task, `support_y` their values; `query_x` are the places whose values are
+predicted, in `outputs`. The first axis is the task. What is wrong with one task is said in its `error`, which is empty
+otherwise, and its neighbours are answered all the same.
+"""
+
+
 def learner_examples(
-    name: str, support: tuple[int | None, ...], query: tuple[int | None, ...], form: PictureFormat | None
+    name: str,
+    support: tuple[int | None, ...],
+    query: tuple[int | None, ...],
+    form: PictureFormat | None,
+    ways: int = 5,
+    outputs: int | None = None,
 ) -> str:
     """How to ask a served learner.
 
@@ -39,32 +58,31 @@ def learner_examples(
         support: The shape of a support example.
         query: The shape of a query.
         form: Of encoded images; None if it takes none.
+        ways: Classes of the example.
+        outputs: Of a regression; None where classes are told apart.
     """
     one, other = (list(shape) for shape in (support, query))
+    labels = f"{[list(range(ways))]}" if outputs is None else f"np.zeros({[1, ways, outputs]}).tolist()"
+    shown = '"label"], answer["probabilities"' if outputs is None else '"outputs"'
     return f"""
 ## Ask it
-
-`support_x` are the examples of each task, `support_y` their labels, any whole numbers from 0 on; `query_x` is what to
-classify. The first axis is the task. What is wrong with one task is said in its `error`, which is empty otherwise, and
-its neighbours are answered all the same. Where tasks have unequal numbers of classes, the columns of `probabilities`
-beyond a task's own are 0, and its `classes` there are -1 (empty text where labels are text).
-{_pictures(form)}
+{CLASSIFICATION if outputs is None else REGRESSION}{_pictures(form)}
 With Python, over gRPC:
 
 ```python
 import numpy as np
 from tf_metalearn.serving import Client
 
-support_x, query_x = np.zeros({[1, 5, *one]}), np.zeros({[1, 3, *other]})  # yours
-answer = Client("localhost:8500").adapt_and_predict("{name}", support_x, [[0, 1, 2, 3, 4]], query_x)
-print(answer["label"], answer["probabilities"], answer["error"])
+support_x, query_x = np.zeros({[1, ways, *one]}), np.zeros({[1, 3, *other]})  # yours
+answer = Client("localhost:8500").adapt_and_predict("{name}", support_x, {labels}, query_x)
+print(answer[{shown}], answer["error"])
 ```
 
 With anything, over REST; this writes a request that `curl` sends:
 
 ```
 python -c 'import json, numpy as np
-print(json.dumps({{"inputs": {{"support_x": np.zeros({[1, 5, *one]}).tolist(), "support_y": [[0, 1, 2, 3, 4]],
+print(json.dumps({{"inputs": {{"support_x": np.zeros({[1, ways, *one]}).tolist(), "support_y": {labels},
     "query_x": np.zeros({[1, 3, *other]}).tolist()}}}}))' > request.json
 curl -d @request.json localhost:8501/v1/models/{name}:predict
 ```

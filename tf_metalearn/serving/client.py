@@ -91,13 +91,14 @@ class Client:
             state: What `adapt` returned.
             query_x: As `adapt_and_predict` has it.
         """
-        single = np.ndim(state["classes"]) == 1
-        classes, ending, _ = _labels(state["classes"])
+        single, ending = np.ndim(state["error"]) == 0, ""
         query, x = _examples("query", query_x, single)
-        values = {
-            name: np.asarray(value)[None] if single else value for name, value in state.items() if name != "error"
-        }
-        inputs = {**values, "classes": classes, query: x}
+        inputs = {name: np.asarray(value)[None] if single else value for name, value in state.items()}
+        del inputs["error"]
+        # There are none in a regression.
+        if "classes" in state:
+            inputs["classes"], ending, _ = _labels(state["classes"])
+        inputs[query] = x
         return _answer(self.run(model, inputs, _signature("predict_with", x.dtype == object, ending)), single)
 
     def predict(self, model: str, x: Any) -> dict[str, np.ndarray]:

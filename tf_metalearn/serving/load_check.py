@@ -316,7 +316,7 @@ def answer(export: str, requests: str, answers: str) -> None:
             began = time.perf_counter()
             session.run(signature, inputs)
             answered.append((outputs, time.perf_counter() - began))
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             answered.append((str(error), None))
     # As plain tuples: whoever reads this knows these classes under another name.
     signatures = {
@@ -330,4 +330,5 @@ if __name__ == "__main__":
     try:
         answer(*sys.argv[1:])
     except RuntimeError as error:
-        sys.exit(f"{error}")
+        # One line, which is what the caller reads.
+        sys.exit(" ".join(str(error).split()))

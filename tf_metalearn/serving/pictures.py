@@ -34,25 +34,43 @@ def decode_pictures(encoded: tf.Tensor, form: PictureFormat) -> tuple[tf.Tensor,
     """
     size = [form.height, form.width, form.channels]
 
-    def one(text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        def decode(text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            pixels = tf.io.decode_image(text, channels=form.channels, expand_animations=False)
-            pixels = tf.cast(tf.ensure_shape(pixels, [None, None, form.channels]), tf.float32) / 255
-            same = tf.reduce_all(tf.shape(pixels)[:2] == size[:2])
-            # Images of the right size stay as they are, to the last bit.
-            pixels = tf.cond(
-                same,
-                lambda: pixels,
-                lambda: tf.clip_by_value(tf.image.resize(pixels, size[:2], "lanczos3", antialias=True), 0, 1),
-            )
-            pixels = tf.ensure_shape(pixels, size)
-            return (1 - pixels if form.invert else pixels), tf.constant(True)
-
-        # An operation that fails would fail the request; a data set can leave such elements out.
-        readable = tf.data.Dataset.from_tensors(text).map(decode).ignore_errors()
-        return readable.reduce((tf.zeros(size), tf.constant(False)), lambda nothing, found: found)
+    def decode(place: tf.Tensor, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # With one channel the decoders of GIF and BMP refuse colours, and that of JPEG has a grey of its own.
+        pixels = tf.ensure_shape(tf.io.decode_image(text, channels=3, expand_animations=False), [None, None, 3])
+        pixels = tf.cast(_grey(pixels) if form.channels == 1 else pixels, tf.float32) / 255
+        same = tf.reduce_all(tf.shape(pixels)[:2] == size[:2])
+        # Images of the right size stay as they are, to the last bit.
+        pixels = tf.cond(
+            same,
+            lambda: pixels,
+            lambda: tf.clip_by_value(tf.image.resize(pixels, size[:2], "lanczos3", antialias=True), 0, 1),
+        )
+        pixels = tf.ensure_shape(pixels, size)
+        return place, (1 - pixels if form.invert else pixels)
 
     flat = tf.reshape(encoded, [-1])
-    signature = (tf.TensorSpec(size, tf.float32), tf.TensorSpec([], tf.bool))
-    pictures, found = tf.map_fn(one, flat, fn_output_signature=signature)
+    count = tf.size(flat)
+    # An operation that fails would fail the request; a data set can leave such elements out. One for all images: to set
+    # one up takes as long as to decode hundreds of small ones. The last element is there if no image is.
+    readable = tf.data.Dataset.from_tensor_slices((tf.range(count), flat)).map(decode).ignore_errors()
+    last = tf.data.Dataset.from_tensors((count, tf.zeros(size)))
+    places, pictures = (
+        readable.concatenate(last).batch(tf.cast(count + 1, tf.int64)).with_options(_plain()).get_single_element()
+    )
+    found = tf.scatter_nd(places[:, None], tf.ones_like(places), [count + 1])[:count] > 0
+    pictures = tf.scatter_nd(places[:, None], pictures, [count + 1, *size])[:count]
     return tf.reshape(pictures, [*tf.unstack(tf.shape(encoded)), *size]), tf.reshape(found, tf.shape(encoded))
+
+
+def _plain() -> tf.data.Options:
+    """Options of a data set that is read once, in which nothing is worth optimising."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    options.autotune.enabled = False
+    return options
+
+
+def _grey(pixels: tf.Tensor) -> tf.Tensor:
+    """Colours `[height, width, 3]` as grey, in Pillow's whole numbers; what is grey already stays as it is."""
+    weights = tf.constant([19595, 38470, 7471])
+    return (tf.reduce_sum(tf.cast(pixels, tf.int32) * weights, axis=-1, keepdims=True) + 32768) // 65536

@@ -13,21 +13,28 @@ from tf_metalearn.serving.export import write
 EXAMPLES = """
 ## Ask it
 
-A training loop holds the state: `initial_state` makes it, `update` returns the next one. The next parameters are
-`parameters + update`. All parameters of a model stand end to end in one vector.
+A training loop holds the state: `initial_state` makes it, where there is one, and `update` returns the next one. The
+next parameters are `parameters + update`. All parameters of a model stand end to end in one vector.
 
 ```python
 import tensorflow as tf
 
 rule = tf.saved_model.load("{name}/1").signatures
-parameters = tf.constant([3.0, -2.0])
-state = rule["initial_state"](gradient=parameters)
+parameters = tf.ones([{coordinates}], "{dtype}")
+state = {state}
 for step in range(100):
-    outputs = rule["update"](gradient=2 * parameters, **state)
+    outputs = rule["update"](gradient=2 * parameters{needed}, **state)
     parameters += outputs.pop("update")
     state = outputs
 ```
 """
+
+#: What the example gives to rules that need more than the gradient.
+NEEDED = {
+    "parameter": ", parameter=parameters",
+    "loss": ", loss=tf.reduce_sum(parameters**2)",
+    "step": ", step=tf.constant(step, tf.int64)",
+}
 
 
 def export_rule(rule: UpdateRule, path: str | Path, about: str = "") -> Path:
@@ -39,7 +46,8 @@ def export_rule(rule: UpdateRule, path: str | Path, about: str = "") -> Path:
         about: Markdown for the README.
 
     Returns:
-        The version's folder, with the signatures `update` (`serving_default` is the same) and `initial_state`.
+        The version's folder, with the signatures `update` (`serving_default` is the same) and, of a rule with a state,
+        `initial_state`.
 
     Raises:
         ValueError: If the path does not end in a number or is there already, or the rule needs segments.
@@ -78,11 +86,13 @@ def export_rule(rule: UpdateRule, path: str | Path, about: str = "") -> Path:
 
     @tf.function(input_signature=[gradient])
     def initial_state(gradient):
-        return named(rule.initial_state(tf.shape(gradient)[0])) or {"nothing": tf.zeros([0])}
+        return named(rule.initial_state(tf.shape(gradient)[0]))
 
     random = np.random.default_rng(0)
     requests, expected = [], {}
-    for place, coordinates in enumerate((1, 1000)):
+    # A rule with a rate for each parameter of one model moves that model alone.
+    fixed = getattr(rule, "coordinates", None)
+    for place, coordinates in enumerate((1, 1000) if fixed is None else (fixed,)):
         values = {
             "gradient": random.normal(size=coordinates),
             "parameter": random.normal(size=coordinates),
@@ -95,8 +105,16 @@ def export_rule(rule: UpdateRule, path: str | Path, about: str = "") -> Path:
         requests.append(("update", {**arrays, **{name: value.numpy() for name, value in named(start).items()}}))
         inputs = {name: tf.constant(arrays[name]) for name in needed}
         expected[f"{place}/update"] = rule(tf.constant(arrays["gradient"]), start, **inputs)[0].numpy()
-    requests.append(("initial_state", {"gradient": np.zeros(3, rule.dtype)}))
-    signatures = {"serving_default": update, "update": update, "initial_state": initial_state}
+    signatures = {"serving_default": update, "update": update}
+    if names:
+        signatures["initial_state"] = initial_state
+        requests.append(("initial_state", {"gradient": np.zeros(fixed or 3, rule.dtype)}))
     variables = [variable.value for variable in rule.variables]
-    examples = EXAMPLES.format(name=version.parent.name)
+    examples = EXAMPLES.format(
+        name=version.parent.name,
+        coordinates=fixed or 2,
+        dtype=rule.dtype,
+        state='rule["initial_state"](gradient=parameters)' if names else "{}",
+        needed="".join(NEEDED[need] for need in needed),
+    )
     return write(version, signatures, variables, requests, expected, about, examples)

@@ -6,6 +6,7 @@ and none may fail another: what is wrong with a task is said in its own `error`,
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_metalearn.serving.labels import NO_LABEL, is_label, number_labels
@@ -13,7 +14,9 @@ from tf_metalearn.serving.pictures import PictureFormat, decode_pictures
 from tf_metalearn.serving.service import ClassifierService, Service
 
 UNREADABLE = "`{}_bytes` must be PNG, JPEG, GIF or BMP images. Received: one that cannot be read."
-DIVERGED = "The prediction is not finite: adapting to this support set diverged."
+DIVERGED = "`support_x` must be examples that can be learned from. Received: some on which adapting diverged."
+NOT_FINITE = "`{}` must be examples whose prediction is finite. Received: some for which it is not."
+STATE = "{} must be what `adapt` returned of a task without an error. Received: NaN, infinity or no classes."
 
 #: Endings of the signatures' names, by the labels that they take.
 LABELS = {"": tf.int64, "strings": tf.string}
@@ -69,18 +72,19 @@ class _Tasks:
 
     def _adapt_and_predict(self, support, support_y, query):
         x, numbers, classes, error = self._support_sets(support, support_y)
-        ways = tf.shape(classes)[1]
-
-        def logits(query_x):
-            if self._service.at_once is not None:
-                return self._service.at_once(x, numbers, ways, query_x)
-            return self._service.predict(self._service.adapt(x, numbers, ways), query_x)
-
-        return {**self._predicted(logits, classes, query, error), "classes": classes}
+        at_once, predict = self._service.at_once, self._service.predict
+        if at_once is not None:
+            found = self._predicted(
+                lambda queries: at_once(x, numbers, tf.shape(classes)[1], queries), classes, query, error
+            )
+        else:
+            state, error = self._adapted(x, numbers, classes, error)
+            found = self._predicted(lambda queries: predict(state, queries), classes, query, error)
+        return {**found, "classes": classes}
 
     def _adapt(self, support, support_y):
         x, numbers, classes, error = self._support_sets(support, support_y)
-        state = self._service.adapt(x, numbers, tf.shape(classes)[1])
+        state, error = self._adapted(x, numbers, classes, error)
         # The state of a task in error must not pass for one.
         state = {name: _where(error == "", value, _nothing(value)) for name, value in state.items()}
         return {**state, "classes": classes, "error": error}
@@ -88,7 +92,7 @@ class _Tasks:
     def _predict_with(self, *inputs):
         *values, classes, query = inputs
         whole = _finite(classes, *values) & tf.reduce_any(is_label(classes), axis=1)
-        error = _first((whole, "The state must be what `adapt` returned of a task without an error."))
+        error = _first((whole, _state_error([*self._names, "classes"])))
         state = dict(zip(self._names, values, strict=True))
         return self._predicted(lambda query_x: self._service.predict(state, query_x), classes, query, error)
 
@@ -103,18 +107,29 @@ class _Tasks:
         most, least = self._service.most_classes, 2 if self._service.threshold is None else 1
         found = number_labels(y, most)
         each = "`support_y` must have a label for each example. Received: {} labels and {} examples."
-        label = "numbers from 0 on" if self._labels == tf.int64 else "text that is not empty"
+        kind, received = "text that is not empty", tf.constant("empty text")
+        if self._labels == tf.int64:
+            kind, received = "whole numbers from 0 on", tf.strings.as_string(tf.reduce_min(y, axis=1))
+        named = tf.strings.as_string(found.counts)
         error = _first(
             (unreadable == "", unreadable),
-            (tf.fill([rows], count > 0), "`support` must have an example of each class. Received: none at all."),
+            (tf.fill([rows], count > 0), f"`{self._support.name}` must have an example of each class. Received: none."),
             (tf.fill([rows], count == labels), tf.strings.format(each, (labels, count))),
-            (tf.reduce_all(is_label(y), axis=1), f"`support_y` must be {label}."),
-            (found.counts >= least, f"`support_y` must name {least} classes or more."),
-            (found.counts <= (most or found.counts), f"`support_y` must name at most {most} classes."),
+            (tf.reduce_all(is_label(y), axis=1), _received(f"`support_y` must be {kind}.", received)),
+            (found.counts >= least, _received(f"`support_y` must name {least} classes or more.", named)),
+            (
+                found.counts <= (most or found.counts),
+                _received(f"`support_y` must name at most {most} classes.", named),
+            ),
             (_finite(y, x), "`support_x` must be finite numbers. Received: NaN or infinity."),
         )
         x = _where(error == "", x, tf.zeros_like(x))
         return x, tf.minimum(found.numbers, tf.shape(found.classes)[1] - 1), found.classes, error
+
+    def _adapted(self, x, numbers, classes, error):
+        """The states of tasks, and their errors."""
+        state = self._service.adapt(x, numbers, tf.shape(classes)[1])
+        return state, _first((error == "", error), (_finite(error, *state.values()), DIVERGED))
 
     def _predicted(self, logits_of, classes, query, error):
         """What is said of queries, whose logits a function computes."""
@@ -126,7 +141,7 @@ class _Tasks:
         )
         ways, known = tf.shape(classes)[1], is_label(classes)
         logits = logits_of(_where(error == "", x, tf.zeros_like(x)))[..., :ways]
-        error = _first((error == "", error), (_finite(error, logits), DIVERGED))
+        error = _first((error == "", error), (_finite(error, logits), NOT_FINITE.format(self._query.name)))
         logits = tf.where(known[:, None], logits, logits.dtype.min)
         label = tf.gather(classes, tf.argmax(logits, axis=-1), batch_dims=1)
         if self._service.threshold is not None:
@@ -161,8 +176,9 @@ def classifier_signatures(service: ClassifierService, form: PictureFormat | None
         Functions of named tensors by the names under which they are served: `serving_default`, of encoded images
         `serve_bytes`, and `embed` where there is an embedding.
     """
-    numbers = all(isinstance(label, int) and label >= 0 for label in service.classes)
-    classes = [label if numbers else str(label) for label in service.classes]
+    given: list[Any] = list(service.classes)
+    numbers = all(isinstance(label, int | np.integer) and label >= 0 for label in given)
+    classes = [int(label) if numbers else str(label) for label in given]
     labels = tf.constant(classes, tf.int64 if numbers else tf.string)
 
     def answer(x, error):
@@ -208,21 +224,29 @@ def _regression_signatures(service: Service) -> dict[str, Any]:
 
     def adapted(x, y):
         rows, count, values = tf.shape(x)[0], tf.shape(x)[1], tf.shape(y)[1]
-        least = tf.minimum(count, values)
         each = "`support_y` must have values for each example. Received: {} and {} examples."
         error = _first(
+            (tf.fill([rows], count > 0), "`support_x` must have one example or more. Received: none."),
             (tf.fill([rows], count == values), tf.strings.format(each, (values, count))),
-            (_finite(y, x, y), "`support_x` and `support_y` must be finite numbers. Received: NaN or infinity."),
+            (_finite(y, x), "`support_x` must be finite numbers. Received: NaN or infinity."),
+            (_finite(y, y), "`support_y` must be finite numbers. Received: NaN or infinity."),
+        )
+        # Whatever came, the rest of the graph sees an example or more, and values for each.
+        least = tf.maximum(tf.minimum(count, values), 1)
+        x, y = (
+            tf.pad(part, [[0, 0], [0, tf.cast(tf.shape(part)[1] == 0, tf.int32)], *[[0, 0]] * (part.shape.rank - 2)])
+            for part in (x, y)
         )
         x, y = (_where(error == "", part, tf.zeros_like(part))[:, :least] for part in (x, y))
-        return service.adapt(x, y, service.outputs), error
+        state = service.adapt(x, y, service.outputs)
+        return state, _first((error == "", error), (_finite(error, *state.values()), DIVERGED))
 
     def predicted(state, x, error):
         error = _first(
             (error == "", error), (_finite(error, x), "`query_x` must be finite numbers. Received: NaN or infinity.")
         )
         outputs = tf.cast(service.predict(state, _where(error == "", x, tf.zeros_like(x))), tf.float32)
-        error = _first((error == "", error), (_finite(error, outputs), DIVERGED))
+        error = _first((error == "", error), (_finite(error, outputs), NOT_FINITE.format("query_x")))
         return {"outputs": _where(error == "", outputs, _nothing(outputs)), "error": error}
 
     @tf.function(input_signature=[support, support_y])
@@ -240,9 +264,7 @@ def _regression_signatures(service: Service) -> dict[str, Any]:
     @tf.function(input_signature=[*specs, query])
     def predict_with(*inputs):
         *values, query_x = inputs
-        error = _first(
-            (_finite(query_x, *values), "The state must be what `adapt` returned of a task without an error.")
-        )
+        error = _first((_finite(query_x, *values), _state_error([spec.name for spec in specs])))
         return predicted({spec.name: value for spec, value in zip(specs, values, strict=True)}, query_x, error)
 
     return {"serving_default": adapt_and_predict, "adapt": adapt, "predict_with": predict_with}
@@ -293,6 +315,15 @@ def _first(*conditions: tuple[tf.Tensor, Any]) -> tf.Tensor:
     for fine, message in reversed(conditions):
         error = tf.where(fine, error, message)
     return error
+
+
+def _state_error(names: list[str]) -> str:
+    return STATE.format(", ".join(f"`{name}`" for name in names))
+
+
+def _received(must: str, what: tf.Tensor) -> tf.Tensor:
+    """`[tasks]`: what an argument must be, and what it was instead."""
+    return tf.strings.join([f"{must} Received: ", what, "."])
 
 
 def _finite(tasks: tf.Tensor, *values: tf.Tensor) -> tf.Tensor:

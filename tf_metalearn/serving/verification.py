@@ -113,7 +113,7 @@ def _checks(path: Path) -> Iterator[Check]:
         f"{name}: {argument} {spec.shape}"
         for name, signature in signatures.items()
         for argument, spec in signature.inputs.items()
-        if spec.shape is None or spec.shape[0] is not None
+        if spec.shape is None or (spec.shape and spec.shape[0] is not None)
     ]
     yield Check("sizes", not fixed, fixed[0] if fixed else "any number of tasks or examples")
     yield _over_grpc(path, requests, signatures, [found for found, _ in answers])
@@ -190,16 +190,23 @@ def _compare(path: Path, answers: Sequence[Any]) -> Check:
     name = "same as in Python"
     if not (path / EXPECTED).exists():
         return Check(name, True, "not compared: the export holds no answers of the model in Python")
+    worst = 0.0
     with np.load(path / EXPECTED) as expected:
-        worst = 0.0
         for key, value in expected.items():
             place, _, output = key.partition("/")
-            worst = max(worst, float(np.max(np.abs(answers[int(place)][output] - value), initial=0)))
+            found = answers[int(place)].get(output) if int(place) < len(answers) else None
+            if found is None:
+                return Check(name, False, f"{key} is not among the answers")
+            if found.shape != value.shape:
+                return Check(name, False, f"{key} has the shape {found.shape} instead of {value.shape}")
+            if (np.isnan(found) != np.isnan(value)).any():
+                return Check(name, False, f"{key} is NaN in one of the two alone")
+            worst = max(worst, float(np.max(np.abs(np.nan_to_num(found) - np.nan_to_num(value)), initial=0)))
     return Check(name, worst <= TOLERANCE, f"largest difference {worst:.1e}")
 
 
 def _over_grpc(path: Path, requests: Sequence[Any], signatures: Any, answers: Sequence[Any]) -> Check:
-    """Whether requests and answers survive the messages of gRPC with their names and dtypes."""
+    """Whether requests and answers survive the messages of gRPC with their names, dtypes and shapes."""
     for (signature, inputs), outputs in zip(requests, answers, strict=True):
         response = predict_pb2.PredictResponse()
         for output, value in outputs.items():
@@ -209,10 +216,16 @@ def _over_grpc(path: Path, requests: Sequence[Any], signatures: Any, answers: Se
             (signatures[signature].inputs, {part: tf.make_tensor_proto(value) for part, value in inputs.items()}),
             (signatures[signature].outputs, dict(response.outputs)),
         ):
-            wrong = [part for part, spec in specs.items() if part not in tensors or tensors[part].dtype != spec.dtype]
+            wrong = [part for part, spec in specs.items() if part not in tensors or not _fits(tensors[part], spec)]
             if wrong:
-                return Check("gRPC", False, f"{signature}: {wrong[0]} is of another dtype, or missing")
-    return Check("gRPC", True, "names and dtypes are those of the signatures")
+                return Check("gRPC", False, f"{signature}: {wrong[0]} is of another dtype or shape, or missing")
+    return Check("gRPC", True, "names, dtypes and shapes are those of the signatures")
+
+
+def _fits(tensor: Any, spec: load_check.TensorSpec) -> bool:
+    """Whether a tensor of a message is of a signature's dtype and shape."""
+    shape = tf.TensorShape(tensor.tensor_shape)
+    return tensor.dtype == spec.dtype and tf.TensorShape(spec.shape).is_compatible_with(shape)
 
 
 def _configured(path: Path) -> Check:
