@@ -59,7 +59,7 @@ def _on_omniglot() -> dict[str, LearnerExperiment]:
     return {
         "omniglot_maml_5way_1shot": experiment(maml(5), 60, published="", transductive="98.7 (first order 98.3)"),
         "omniglot_meta_lstm_5way_1shot": experiment(
-            meta_lstm, 20, steps=250, training=four_tasks, learning_rate=5e-4, optimizer=clipped, pictures=plot_gates_of
+            meta_lstm, 10, steps=250, training=four_tasks, learning_rate=1e-4, optimizer=clipped, pictures=plot_gates_of
         ),
         "omniglot_meta_lstm_from_scratch_5way_1shot": experiment(
             meta_lstm_from_scratch,
