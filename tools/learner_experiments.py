@@ -15,7 +15,7 @@ def learner_experiments() -> dict[str, LearnerExperiment]:
 def _on_omniglot() -> dict[str, LearnerExperiment]:
     import keras
 
-    from tf_metalearn import backbones
+    from tf_metalearn import backbones, load
     from tf_metalearn.learners import ANIL, MAML, MetaLSTM, MetaSGD, Reptile
     from tf_metalearn.rules import MetaLSTMRule
 
@@ -38,20 +38,35 @@ def _on_omniglot() -> dict[str, LearnerExperiment]:
         return lambda: MAML(backbones.conv4(outputs=ways), inner_steps=1, learned_rates=True)
 
     def meta_lstm():
+        # The learned initial state begins where MAML's ended: an LSTM that has to find it, too, is at 94.6 % after an
+        # hour (the next experiment).
+        base_learner = backbones.conv4(outputs=5)
+        base_learner.set_weights(load("omniglot_maml_5way_1shot").base_learner.get_weights())
+        rule = MetaLSTMRule(forget_bias=(6, 7), input_bias=(-1.5, -0.5), seed=0)
+        return MetaLSTM(base_learner, inner_steps=2, rule=rule)
+
+    def meta_lstm_from_scratch():
         # The input gate starts where gradient descent would, and not where mini-ImageNet's training begins: this
-        # saves the thousands of updates that its bias needs to get there.
+        # saves the thousands of updates that its bias needs to get there. Two steps learn as much from a task as five,
+        # in a third of the time.
         rule = MetaLSTMRule(input_bias=(-1.5, -0.5), seed=0)
-        # Two steps learn as much from a task as five, in a third of the time.
         return MetaLSTM(backbones.conv4(filters=32, outputs=5), inner_steps=2, rule=rule)
 
+    def clipped(schedule):
+        return keras.optimizers.Adam(schedule, global_clipnorm=0.25)
+
+    four_tasks = {**omniglot_training(ways=5, shots=1, queries=5), "batch_size": 4}
     return {
         "omniglot_maml_5way_1shot": experiment(maml(5), 60, published="", transductive="98.7 (first order 98.3)"),
         "omniglot_meta_lstm_5way_1shot": experiment(
-            meta_lstm,
+            meta_lstm, 10, steps=250, training=four_tasks, learning_rate=1e-4, optimizer=clipped, pictures=plot_gates_of
+        ),
+        "omniglot_meta_lstm_from_scratch_5way_1shot": experiment(
+            meta_lstm_from_scratch,
             64,
-            training={**omniglot_training(ways=5, shots=1, queries=5), "batch_size": 4},
+            training=four_tasks,
             learning_rate=3e-3,
-            optimizer=lambda schedule: keras.optimizers.Adam(schedule, global_clipnorm=0.25),
+            optimizer=clipped,
             pictures=plot_gates_of,
         ),
         "omniglot_meta_sgd_5way_1shot": experiment(

@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from tf_metalearn.serving.archive import MARK
 from tf_metalearn.serving.pictures import PictureFormat
-from tf_metalearn.serving.service import Service
 
 
 def readme(name: str, about: str, signatures: Mapping[str, Any], examples: str) -> str:
@@ -44,16 +43,25 @@ otherwise, and its neighbours are answered all the same.
 """
 
 
-def learner_examples(name: str, service: Service, form: PictureFormat | None) -> str:
+def learner_examples(
+    name: str,
+    support: tuple[int | None, ...],
+    query: tuple[int | None, ...],
+    form: PictureFormat | None,
+    ways: int = 5,
+    outputs: int | None = None,
+) -> str:
     """How to ask a served learner.
 
     Args:
         name: Of the model.
-        service: The learner.
+        support: The shape of a support example.
+        query: The shape of a query.
         form: Of encoded images; None if it takes none.
+        ways: Classes of the example.
+        outputs: Of a regression; None where classes are told apart.
     """
-    one, other = (list(shape) for shape in (service.support_shape, service.query_shape))
-    ways, outputs = min(5, service.most_classes or 5), service.outputs
+    one, other = (list(shape) for shape in (support, query))
     labels = f"{[list(range(ways))]}" if outputs is None else f"np.zeros({[1, ways, outputs]}).tolist()"
     shown = '"label"], answer["probabilities"' if outputs is None else '"outputs"'
     return f"""

@@ -72,27 +72,22 @@ class _Tasks:
 
     def _adapt_and_predict(self, support, support_y, query):
         x, numbers, classes, error = self._support_sets(support, support_y)
-        ways = tf.shape(classes)[1]
-
-        if self._service.at_once is not None:
-            at_once = self._service.at_once
-            predicted = self._predicted(lambda query_x: at_once(x, numbers, ways, query_x), classes, query, error)
+        at_once, predict = self._service.at_once, self._service.predict
+        if at_once is not None:
+            found = self._predicted(
+                lambda queries: at_once(x, numbers, tf.shape(classes)[1], queries), classes, query, error
+            )
         else:
-            state, error = self._state(x, numbers, ways, error)
-            predicted = self._predicted(lambda query_x: self._service.predict(state, query_x), classes, query, error)
-        return {**predicted, "classes": classes}
+            state, error = self._adapted(x, numbers, classes, error)
+            found = self._predicted(lambda queries: predict(state, queries), classes, query, error)
+        return {**found, "classes": classes}
 
     def _adapt(self, support, support_y):
         x, numbers, classes, error = self._support_sets(support, support_y)
-        state, error = self._state(x, numbers, tf.shape(classes)[1], error)
+        state, error = self._adapted(x, numbers, classes, error)
         # The state of a task in error must not pass for one.
         state = {name: _where(error == "", value, _nothing(value)) for name, value in state.items()}
         return {**state, "classes": classes, "error": error}
-
-    def _state(self, x, numbers, ways, error):
-        """What is known of tasks after adapting, and their errors."""
-        state = self._service.adapt(x, numbers, ways)
-        return state, _first((error == "", error), (_finite(error, *state.values()), DIVERGED))
 
     def _predict_with(self, *inputs):
         *values, classes, query = inputs
@@ -130,6 +125,11 @@ class _Tasks:
         )
         x = _where(error == "", x, tf.zeros_like(x))
         return x, tf.minimum(found.numbers, tf.shape(found.classes)[1] - 1), found.classes, error
+
+    def _adapted(self, x, numbers, classes, error):
+        """The states of tasks, and their errors."""
+        state = self._service.adapt(x, numbers, tf.shape(classes)[1])
+        return state, _first((error == "", error), (_finite(error, *state.values()), DIVERGED))
 
     def _predicted(self, logits_of, classes, query, error):
         """What is said of queries, whose logits a function computes."""
