@@ -4,6 +4,7 @@ Many tasks come in one request, and a server that batches joins requests along t
 and none may fail another: what is wrong with a task is said in its own `error`, and its probabilities are NaN.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -107,15 +108,19 @@ class _Tasks:
         most, least = self._service.most_classes, 2 if self._service.threshold is None else 1
         found = number_labels(y, most)
         each = "`support_y` must have a label for each example. Received: {} labels and {} examples."
-        kind, received = "text that is not empty", tf.constant("empty text")
-        if self._labels == tf.int64:
-            kind, received = "whole numbers from 0 on", tf.strings.as_string(tf.reduce_min(y, axis=1))
-        named = tf.strings.as_string(found.counts)
+        kind = "whole numbers from 0 on" if self._labels == tf.int64 else "text that is not empty"
+
+        def least_label():
+            return tf.strings.as_string(tf.reduce_min(y, axis=1)) if self._labels == tf.int64 else "empty text"
+
+        def named():
+            return tf.strings.as_string(found.counts)
+
         error = _first(
             (unreadable == "", unreadable),
             (tf.fill([rows], count > 0), f"`{self._support.name}` must have an example of each class. Received: none."),
-            (tf.fill([rows], count == labels), tf.strings.format(each, (labels, count))),
-            (tf.reduce_all(is_label(y), axis=1), _received(f"`support_y` must be {kind}.", received)),
+            (tf.fill([rows], count == labels), lambda: tf.strings.format(each, (labels, count))),
+            (tf.reduce_all(is_label(y), axis=1), _received(f"`support_y` must be {kind}.", least_label)),
             (found.counts >= least, _received(f"`support_y` must name {least} classes or more.", named)),
             (
                 found.counts <= (most or found.counts),
@@ -309,21 +314,28 @@ def _first(*conditions: tuple[tf.Tensor, Any]) -> tf.Tensor:
     """What is said of the first condition that a task does not meet; empty text if it meets all.
 
     Args:
-        *conditions: `[tasks]` whether each task is fine, and what is said of it if not.
+        *conditions: `[tasks]` whether each task is fine, and what is said of it if not, or a function that says it.
     """
-    error = tf.fill(tf.shape(conditions[0][0]), "")
-    for fine, message in reversed(conditions):
-        error = tf.where(fine, error, message)
-    return error
+    nothing = tf.fill(tf.shape(conditions[0][0]), "")
+
+    def said() -> tf.Tensor:
+        error = nothing
+        for fine, message in reversed(conditions):
+            error = tf.where(fine, error, message() if callable(message) else message)
+        return error
+
+    # Where all is well, no text is made.
+    every = tf.reduce_all(tf.stack([fine for fine, _ in conditions]))
+    return tf.cond(every, lambda: nothing, said)
 
 
 def _state_error(names: list[str]) -> str:
     return STATE.format(", ".join(f"`{name}`" for name in names))
 
 
-def _received(must: str, what: tf.Tensor) -> tf.Tensor:
-    """`[tasks]`: what an argument must be, and what it was instead."""
-    return tf.strings.join([f"{must} Received: ", what, "."])
+def _received(must: str, what: Callable[[], Any]) -> Callable[[], tf.Tensor]:
+    """`[tasks]`, once it is wanted: what an argument must be, and what it was instead."""
+    return lambda: tf.strings.join([f"{must} Received: ", what(), "."])
 
 
 def _finite(tasks: tf.Tensor, *values: tf.Tensor) -> tf.Tensor:
