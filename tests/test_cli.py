@@ -3,11 +3,14 @@ import os
 import subprocess
 import sys
 
+import keras
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
 import tf_metalearn
+import tf_metalearn as tfm
 from tf_metalearn import cli
 from tf_metalearn.pretrained import save_rule
 from tf_metalearn.rules import GradientDescent
@@ -153,3 +156,52 @@ def test_datasets_says_how_to_get_what_is_missing(tmp_path):
     assert "tf-metalearn datasets omniglot --download" in result.stderr
     assert run("datasets", "--draw", tmp_path / "a.png").exit_code == 2
     assert run("datasets", "mini_imagenet", "--download").exit_code == 2
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two classes of tiny pictures, in folders: dark on the left, and dark on the right."""
+    for folder, count in (("support", 3), ("query", 2)):
+        for name, columns in (("left", slice(0, 4)), ("right", slice(4, 8))):
+            (tmp_path / folder / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = np.full([8, 8], 255, np.uint8)
+                pixels[number : number + 4, columns] = 0
+                Image.fromarray(pixels).save(tmp_path / folder / name / f"{number}.png")
+    network = keras.Sequential([keras.Input([8, 8, 1]), keras.layers.Flatten()])
+    learner = tfm.PrototypicalNetwork(network)
+    learner.compile()
+    learner.save(tmp_path / "learner.keras")
+    return tmp_path
+
+
+def test_a_folder_of_pictures_becomes_a_classifier_and_an_export(pictures):
+    saved, table = pictures / "classifier.keras", pictures / "found.csv"
+    folders = ["--support", pictures / "support", "--query", pictures / "query", "--invert"]
+    adapted = run("adapt", pictures / "learner.keras", *folders, "--csv", table, "--save", saved)
+    assert adapted.exit_code == 0, adapted.output
+    assert "4 of the 4 in folders named like a class are right." in adapted.stdout
+    assert table.read_text().splitlines()[0] == "picture,class,left,right"
+    assert f"tf-metalearn export {saved} saved_models/classifier/1 --invert --verify" in adapted.stdout
+    exported = run("export", saved, pictures / "models" / "sides" / "1", "--invert", "--verify")
+    assert exported.exit_code == 0, exported.output
+    assert "FAILED" not in exported.stdout
+    again = run("export", saved, pictures / "models" / "sides" / "1")
+    assert again.exit_code == 1
+    assert "Export the next version" in again.output
+    assert run("adapt", saved, *folders).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["adapt", "omniglot_prototypical", "--support", "x", "--save", "x.h5"], "Try 'x.keras'"),
+        (["adapt", "omniglot_prototypical", "--support", "nowhere"], "which is not there"),
+        (["export", "omniglot_prototypical"], "Give MODEL and VERSION"),
+        (["export", "omniglot_prototypical", "models/name/one"], "ends in a whole number"),
+    ],
+)
+def test_what_adapt_and_export_refuse(arguments, says):
+    result = run(*arguments)
+    assert result.exit_code in (1, 2)
+    assert says in " ".join(result.output.split())

@@ -42,7 +42,7 @@ class MetaLearningTensorBoard(keras.callbacks.Callback):
     Args:
         log_dir: As `keras.callbacks.TensorBoard` has it.
         episodes: One batch of validation tasks, `(Episode, query_y)`, always the same: what is measured on few-shot
-            learners is measured on these. Not for an `OptimizerTrainer`.
+            learners is measured on these; of a data set the first batch. Not for an `OptimizerTrainer`.
         every: Epochs from one look to the next; steps a second are written after each.
         hyperparameters: Numbers, text and booleans by name, for the HPARAMS tab; a sweep gives each run its own.
 
@@ -71,7 +71,8 @@ class MetaLearningTensorBoard(keras.callbacks.Callback):
         if not isinstance(every, int) or every < 1:
             raise ValueError(f"`every` must be an integer >= 1. Received: every={every!r}.\nTry 1.")
         self.log_dir, self.every, self.hyperparameters = Path(log_dir), every, dict(hyperparameters or {})
-        self._episodes = episodes
+        # Of a data set, which may have no end, the first batch.
+        self._episodes = next(iter(episodes)) if isinstance(episodes, tf.data.Dataset) else episodes
 
     def on_train_begin(self, logs=None):
         if isinstance(self.model, FewShotLearner) and self._episodes is None:

@@ -239,15 +239,23 @@ def adapt(
       tf-metalearn adapt omniglot_prototypical --support letters --query unknown --csv unknown.csv
       tf-metalearn adapt omniglot_prototypical --support letters --save letters.keras
     """
+    if save is not None and save.suffix != ".keras":
+        raise click.UsageError(f"--save must end in '.keras'. Received: '{save}'. Try '{save.with_suffix('.keras')}'.")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from tf_metalearn import pretrained
     from tf_metalearn.episodes import images
     from tf_metalearn.episodes.folders import read_pictures
+    from tf_metalearn.learners import FewShotLearner
+    from tf_metalearn.serving.export import picture_format
 
     learner = pretrained.load(model)
-    height, width, channels = learner.served().query_shape
+    if not isinstance(learner, FewShotLearner):
+        raise click.UsageError(f"MODEL must be a learner. Received: '{model}', a {type(learner).__name__}.")
+    form = picture_format(learner.served().query_shape, invert=False)
+    if form is None:
+        raise click.UsageError(f"MODEL must be a learner of images. Received: '{model}', which takes something else.")
     ink = model in pretrained.learner_names() if invert is None else invert
-    to_array = images.finish((height, width), "L" if channels == 1 else "RGB", ink)
+    to_array = images.finish((form.height, form.width), "L" if form.channels == 1 else "RGB", ink)
     x, _, classes = read_pictures(support, to_array)
     if "" in classes:
         raise click.UsageError(f"--support: '{support}' has pictures outside of class folders. Move them into some.")
@@ -259,7 +267,9 @@ def adapt(
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
         classifier.save(save)
+        invert_too = " --invert" if ink else ""
         click.echo(f"Classifier  {save}")
+        click.echo(f"Serve       tf-metalearn export {save} saved_models/{save.stem}/1{invert_too} --verify")
 
 
 def _tell_apart(classifier: Any, x: Any, names: list[str], truth: list[str], table: Path | None) -> None:
