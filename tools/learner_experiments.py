@@ -47,8 +47,8 @@ def _on_omniglot() -> dict[str, LearnerExperiment]:
 
     def meta_lstm_from_scratch():
         # The input gate starts where gradient descent would, and not where mini-ImageNet's training begins: this
-        # saves the thousands of updates that its bias needs to get there. Two steps learn as much from a task as five,
-        # in a third of the time.
+        # saves the thousands of updates that its bias needs to get there. In the same time two steps on more tasks
+        # learn more than three.
         rule = MetaLSTMRule(input_bias=(-1.5, -0.5), seed=0)
         return MetaLSTM(backbones.conv4(filters=32, outputs=5), inner_steps=2, rule=rule)
 
