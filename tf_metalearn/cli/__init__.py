@@ -1,0 +1,63 @@
+"""The command line: `tf-metalearn VERB`, or `python -m tf_metalearn VERB`.
+
+A verb is a file. Its function imports what it needs when it runs, so that help and completion wait for nothing, and
+lets errors out: the group prints them for people, with a traceback only if asked.
+"""
+
+from typing import Any
+
+import click
+
+from tf_metalearn.cli.adapt import adapt
+from tf_metalearn.cli.compare import compare
+from tf_metalearn.cli.datasets import datasets
+from tf_metalearn.cli.export import export
+
+
+class _Verbs(click.Group):
+    """Verbs whose failures end with one message and exit code 1; click's usage errors end with 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.params["debug"]:
+                raise
+            kind = "" if isinstance(error, ValueError) and str(error) else f"{type(error).__name__}: "
+            hint = "Run `tf-metalearn --debug ...` for the traceback."
+            raise click.ClickException(f"{kind}{error}\n{hint}") from error
+
+
+def _version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        import tf_metalearn
+
+        click.echo(f"tf-metalearn {tf_metalearn.__version__}")
+        ctx.exit()
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
+)
+def main(debug: bool) -> None:
+    """Meta-learning on TensorFlow and Keras: learn the optimizer, the initialisation or the metric.
+
+    \b
+    Examples:
+      tf-metalearn compare --problem digits
+      tf-metalearn compare my_rule.keras --problem mnist --out results
+      tf-metalearn adapt omniglot_prototypical --support letters --query unknown
+      tf-metalearn export omniglot_prototypical saved_models/characters/1 --verify
+
+    \b
+    Shell completion, for bash (zsh and fish likewise); add it to ~/.bashrc:
+      eval "$(_TF_METALEARN_COMPLETE=bash_source tf-metalearn)"
+    """
+
+
+for verb in (adapt, compare, datasets, export):
+    main.add_command(verb)

@@ -1,0 +1,90 @@
+"""`tf-metalearn adapt`: a learner becomes a classifier of your own pictures."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--support", required=True, type=click.Path(path_type=Path), help="Folder with a folder of pictures for each class."
+)
+@click.option("--query", type=click.Path(path_type=Path), help="Folder of pictures to tell apart, in folders or not.")
+@click.option("--csv", "table", type=click.Path(dir_okay=False, path_type=Path), help="Write what is said of them.")
+@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the classifier: FILE.keras.")
+@click.option(
+    "--invert/--no-invert", default=None, help="Dark pixels of pictures become 1.  [default: of shipped learners, ink]"
+)
+def adapt(
+    model: str, support: Path, query: Path | None, table: Path | None, save: Path | None, invert: bool | None
+) -> None:
+    """Adapt a learner to your own pictures, and tell others apart.
+
+    MODEL is the name of a shipped learner or a .keras file. Pictures are resized to what it takes. One example of each
+    class will do; with metric learners classes may be any number.
+
+    \b
+    Examples:
+      tf-metalearn adapt omniglot_prototypical --support letters --query unknown --csv unknown.csv
+      tf-metalearn adapt omniglot_prototypical --support letters --save letters.keras
+    """
+    if save is not None and save.suffix != ".keras":
+        raise click.UsageError(f"--save must end in '.keras'. Received: '{save}'. Try '{save.with_suffix('.keras')}'.")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from tf_metalearn import pretrained
+    from tf_metalearn.episodes import images
+    from tf_metalearn.episodes.folders import read_pictures
+    from tf_metalearn.learners import FewShotLearner
+    from tf_metalearn.serving.export import picture_format
+
+    learner = pretrained.load(model)
+    if not isinstance(learner, FewShotLearner):
+        raise click.UsageError(f"MODEL must be a learner. Received: '{model}', a {type(learner).__name__}.")
+    form = picture_format(learner.served().query_shape, invert=False)
+    if form is None:
+        raise click.UsageError(f"MODEL must be a learner of images. Received: '{model}', which takes something else.")
+    ink = model in pretrained.learner_names() if invert is None else invert
+    to_array = images.finish((form.height, form.width), "L" if form.channels == 1 else "RGB", ink)
+    x, _, classes = read_pictures(support, to_array)
+    if "" in classes:
+        raise click.UsageError(f"--support: '{support}' has pictures outside of class folders. Move them into some.")
+    classifier = learner.adapt(x, classes)
+    click.echo(f"Adapted to {len(x)} pictures of {len(classifier.classes)} classes: {', '.join(classifier.classes)}")
+    if query is not None:
+        x, files, truth = read_pictures(query, to_array)
+        _tell_apart(classifier, x, [file.relative_to(query).as_posix() for file in files], truth, table)
+    if save is not None:
+        save.parent.mkdir(parents=True, exist_ok=True)
+        classifier.save(save)
+        invert_too = " --invert" if ink else ""
+        click.echo(f"Classifier  {save}")
+        click.echo(f"Serve       tf-metalearn export {save} saved_models/{save.stem}/1{invert_too} --verify")
+
+
+def _tell_apart(classifier: Any, x: Any, names: list[str], truth: list[str], table: Path | None) -> None:
+    """Prints what a classifier says of pictures, and writes it."""
+    import csv
+
+    from rich.console import Console
+    from rich.table import Table
+
+    classes, probabilities = classifier.classes, classifier.predict(x, verbose=0)
+    drawn = Table("picture", "class", "probability")
+    for name, row in zip(names, probabilities, strict=True):
+        drawn.add_row(name, classes[row.argmax()], f"{row.max():.1%}")
+    Console().print(drawn)
+    known = [place for place, name in enumerate(truth) if name in classes]
+    if known:
+        right = sum(classes[probabilities[place].argmax()] == truth[place] for place in known)
+        click.echo(f"{right} of the {len(known)} in folders named like a class are right.")
+    if table is not None:
+        table.parent.mkdir(parents=True, exist_ok=True)
+        with table.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["picture", "class", *classes])
+            for name, row in zip(names, probabilities, strict=True):
+                writer.writerow([name, classes[row.argmax()], *(f"{value:.6f}" for value in row)])
+        click.echo(f"Table       {table}")

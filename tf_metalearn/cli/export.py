@@ -1,0 +1,47 @@
+"""`tf-metalearn export`: writes a SavedModel for TensorFlow Serving, or checks one."""
+
+import os
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="[MODEL] VERSION")
+@click.option("--verify", is_flag=True, help="Check VERSION, once it is written if MODEL is given.")
+@click.option("--about", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Markdown for the README.")
+@click.option(
+    "--invert/--no-invert", default=None, help="Dark pixels of pictures become 1.  [default: of shipped learners, ink]"
+)
+def export(paths: tuple[str, ...], verify: bool, about: Path | None, invert: bool | None) -> None:
+    """Write a SavedModel for TensorFlow Serving, or check one.
+
+    MODEL is the name of a shipped learner or rule, or a .keras file with a learner, a rule, or the classifier that
+    `adapt` returned. VERSION is a folder: one for all models, the model's name, and a number.
+
+    \b
+    Examples:
+      tf-metalearn export omniglot_prototypical saved_models/characters/1 --verify
+      tf-metalearn export my_learner.keras saved_models/my_learner/1
+      tf-metalearn export --verify saved_models/my_learner/1
+    """
+    if len(paths) > 2 or (len(paths) == 1 and not verify):
+        raise click.UsageError("Give MODEL and VERSION; or VERSION alone with --verify.")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from tf_metalearn import pretrained, serving
+    from tf_metalearn.rules import UpdateRule
+    from tf_metalearn.serving.verification import print_checks
+
+    version = Path(paths[-1])
+    if len(paths) == 2:
+        model = pretrained.load_any(paths[0])
+        text = about.read_text(encoding="utf-8") if about else pretrained.card(paths[0])
+        if isinstance(model, UpdateRule):
+            serving.export_rule(model, version, text)
+        else:
+            # The learners that ship were trained on ink.
+            ink = paths[0] in pretrained.learner_names() if invert is None else invert
+            model.export(version, verbose=False, about=text, invert=ink)
+        click.echo(f"Version     {version}\nServer      docker compose -f {version.parent.parent / 'compose.yaml'} up")
+    if verify and not print_checks(serving.verify_export(version), str(version)):
+        raise SystemExit(1)
