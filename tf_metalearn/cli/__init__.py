@@ -11,7 +11,10 @@ import click
 from tf_metalearn.cli.adapt import adapt
 from tf_metalearn.cli.compare import compare
 from tf_metalearn.cli.datasets import datasets
+from tf_metalearn.cli.evaluate import evaluate
 from tf_metalearn.cli.export import export
+from tf_metalearn.cli.runs import runs
+from tf_metalearn.cli.train import train
 
 
 class _Verbs(click.Group):
@@ -59,5 +62,5 @@ def main(debug: bool) -> None:
     """
 
 
-for verb in (adapt, compare, datasets, export):
+for verb in (train, evaluate, adapt, export, compare, datasets, runs):
     main.add_command(verb)
