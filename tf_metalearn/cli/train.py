@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def _train(config: Config, where: RunFolder | Path, data_dir: str | None, dry_ru
         run = RunFolder.create(where, config, {**environment(), "data": built.sums})
     click.echo(f"Folder      {run.path}\nTensorBoard tensorboard --logdir {run.tensorboard}\n")
     try:
-        run_training(run, built, verbose=1 if click.get_text_stream("stdout").isatty() else 2)
+        run_training(run, built, verbose=1 if sys.stdout.isatty() else 2)
     except KeyboardInterrupt:
         done = len(run.metrics())
         click.echo(
