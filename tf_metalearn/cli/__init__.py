@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tf_metalearn.cli.adapt import adapt
+from tf_metalearn.cli.common import quiet_tensorflow
 from tf_metalearn.cli.compare import compare
 from tf_metalearn.cli.datasets import datasets
 from tf_metalearn.cli.export import export
@@ -51,12 +52,13 @@ def main(debug: bool) -> None:
       tf-metalearn compare --problem digits
       tf-metalearn compare my_rule.keras --problem mnist --out results
       tf-metalearn adapt omniglot_prototypical --support letters --query unknown
-      tf-metalearn export omniglot_prototypical saved_models/characters/1 --verify
+      tf-metalearn export omniglot_prototypical served/characters/1 --verify
 
     \b
     Shell completion, for bash (zsh and fish likewise); add it to ~/.bashrc:
       eval "$(_TF_METALEARN_COMPLETE=bash_source tf-metalearn)"
     """
+    quiet_tensorflow()
 
 
 for verb in (adapt, compare, datasets, export):

@@ -1,6 +1,5 @@
 """`tf-metalearn datasets`: lists data sets, gets one, or draws an episode."""
 
-import os
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,6 @@ def datasets(
             raise click.UsageError("NAME must say which data set. Received: none. See `tf-metalearn datasets`.")
         _list_data_sets(data_dir)
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from tf_metalearn import episodes
 
     if download:
