@@ -195,13 +195,13 @@ def test_a_folder_of_pictures_becomes_a_classifier_and_an_export(pictures):
     run("export", saved, pictures / "models" / "sides" / "2", "--no-invert")
     assert "light pixels as 1" in run("export", "--verify", pictures / "models" / "sides" / "2").stdout
     again = run("export", saved, pictures / "models" / "sides" / "1")
-    assert again.exit_code == 1
+    assert again.exit_code == 2
     assert "Export the next version" in again.output
     assert run("adapt", saved, *folders).exit_code == 2
 
 
 def test_adapt_speaks_of_its_options_and_says_which_folders_lack_pictures(pictures, monkeypatch):
-    learner, support, query = pictures / "learner.keras", pictures / "support", pictures / "query"
+    learner, support = pictures / "learner.keras", pictures / "support"
     (pictures / "none").mkdir()
     alone = pictures / "alone"
     (alone / "left").mkdir(parents=True)
@@ -222,13 +222,13 @@ def test_adapt_speaks_of_its_options_and_says_which_folders_lack_pictures(pictur
     for name in ("middle", "top"):
         (support / name).mkdir()
     assert "--support: there are no pictures in middle, top." in refused(learner, "--support", support)
-    assert "--support must have 2 class folders or more" in refused(learner, "--support", alone)
-    tfm.MAML(keras.Sequential([keras.Input([8, 8, 1]), keras.layers.Flatten(), keras.layers.Dense(2)])).save(learner)
+    assert "--support must have 2 or more class folders" in refused(learner, "--support", alone)
+    tfm.MAML(keras.Sequential([keras.Input([8, 8, 1]), keras.layers.Flatten(), keras.layers.Dense(3)])).save(learner)
     for name in ("middle", "top"):
         Image.new("L", (8, 8)).save(support / name / "1.png")
     message = refused(learner, "--support", support)
     assert (
-        "--support must have 2 to 2 class folders for this learner. Received: 4: left, middle, right, top." in message
+        "--support must have 2 to 3 class folders for this learner. Received: 4: left, middle, right, top." in message
     )
 
 

@@ -1,14 +1,17 @@
 """What learners and classifiers know of their pictures, and how they export themselves."""
 
+import io
 import json
 import zipfile
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import tf_metalearn as tfm
 from tf_metalearn import pretrained
+from tf_metalearn.serving.verification import run_in_session
 
 
 @pytest.fixture(params=["PrototypicalNetwork", "MAML", "FineTuning"])
@@ -59,10 +62,15 @@ def test_shipped_learners_were_trained_on_ink(name):
 
 
 def test_an_export_reads_pictures_as_the_model_does(make_linear, tmp_path):
-    for ink in (False, True):
-        learner = tfm.PrototypicalNetwork(make_linear([4, 4, 1], 2), ink=ink)
-        version = tmp_path / "models" / f"ink_{ink}" / "1"
-        learner.export(version, verbose=False)
-        found = json.loads((version / "assets.extra" / "pictures.json").read_text())
-        assert found == {"height": 4, "width": 4, "channels": 1, "invert": ink}
-        assert ("dark pixels as 1" in (version.parent / "README.md").read_text()) == ink
+    learner = tfm.PrototypicalNetwork(make_linear([4, 4, 1], 2), ink=True)
+    version = tmp_path / "models" / "sides" / "1"
+    learner.adapt(np.random.default_rng(0).random([2, 4, 4, 1]), ["left", "right"]).export(version, verbose=False)
+    found = json.loads((version / "assets.extra" / "pictures.json").read_text())
+    assert found == {"height": 4, "width": 4, "channels": 1, "invert": True}
+    assert "dark pixels as 1" in (version.parent / "README.md").read_text()
+    dark = io.BytesIO()
+    Image.new("L", (4, 4), 40).save(dark, "PNG")
+    x = np.full([1, 4, 4, 1], 215 / 255, "float32")
+    requests = [("serve_bytes", {"image_bytes": np.array([dark.getvalue()], object)}), ("serving_default", {"x": x})]
+    _, [(encoded, _), (plain, _)] = run_in_session(version, requests)
+    np.testing.assert_array_equal(encoded["probabilities"], plain["probabilities"])

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from tf_metalearn.cli.adapt import adapt
-from tf_metalearn.cli.common import quiet_tensorflow
 from tf_metalearn.cli.compare import compare
 from tf_metalearn.cli.datasets import datasets
 from tf_metalearn.cli.export import export
@@ -58,7 +57,6 @@ def main(debug: bool) -> None:
     Shell completion, for bash (zsh and fish likewise); add it to ~/.bashrc:
       eval "$(_TF_METALEARN_COMPLETE=bash_source tf-metalearn)"
     """
-    quiet_tensorflow()
 
 
 for verb in (adapt, compare, datasets, export):

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from tf_metalearn.cli.common import in_words_of_the_command_line
+from tf_metalearn.cli.common import in_words_of_the_command_line, start_tensorflow
 
 
 @click.command()
@@ -39,6 +39,7 @@ def adapt(
     """
     if save is not None and save.suffix != ".keras":
         raise click.UsageError(f"--save must end in '.keras'. Received: '{save}'. Try '{save.with_suffix('.keras')}'.")
+    start_tensorflow()
     from tf_metalearn import pretrained
     from tf_metalearn.episodes import images
     from tf_metalearn.episodes.folders import image_files, read_pictures
@@ -67,9 +68,9 @@ def adapt(
     named = list(dict.fromkeys(classes))
     least, most = (2 if service.threshold is None else 1), service.most_classes
     if len(named) < least or (most is not None and len(named) > most):
-        wanted = f"{least} class folders or more" if most is None else f"{least} to {most} class folders"
+        wanted = f"{least} or more" if most is None else f"{least} to {most}"
         raise click.UsageError(
-            f"--support must have {wanted} for this learner. Received: {len(named)}: {', '.join(named)}."
+            f"--support must have {wanted} class folders for this learner. Received: {len(named)}: {', '.join(named)}."
         )
     if query is not None:
         with in_words_of_the_command_line(root="--query"):

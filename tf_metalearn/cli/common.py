@@ -2,31 +2,50 @@
 
 import contextlib
 import os
+import re
+import sys
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
-
-def quiet_tensorflow() -> None:
-    """Lets TensorFlow say nothing but what is wrong; to be called before it is imported, and imports nothing heavy.
-
-    What its C++ logs is news of the machine, and its errors reach Python as exceptions. What Python raises, warns of or
-    prints stays as it is. TF_CPP_MIN_LOG_LEVEL=0 shows everything.
-    """
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
-        from absl import logging
-
-        logging.set_verbosity(logging.ERROR)
+#: What TensorFlow's C++ libraries log when they are loaded about the machine: information and warnings.
+NEWS = re.compile(rb"[IW]\d{4} |WARNING: All log messages before absl::|To enable the following instructions")
 
 
 def start_tensorflow() -> None:
-    """Gives TensorFlow the threads that suit small graphs."""
+    """Imports TensorFlow without its news of the machine, and gives it the threads that suit small graphs.
+
+    What Python raises or warns of stays, and so does what C++ logs as it ends a process. Its other errors come as
+    Python's, but for some that are none, such as that there is no GPU. TF_CPP_MIN_LOG_LEVEL=0 shows everything.
+    """
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0" and "tensorflow" not in sys.modules:
+        with _without_news():
+            import tensorflow  # noqa: F401
     from tf_metalearn.threads import set_cpu_threads
 
     # Only speed depends on it: inside a process where TensorFlow already runs, its threads stay as they are.
     with contextlib.suppress(RuntimeError):
         set_cpu_threads()
+
+
+@contextlib.contextmanager
+def _without_news() -> Iterator[None]:
+    """Leaves out of what is written to stderr past Python whatever is news; that comes before logs have levels."""
+    python, real = sys.stderr, os.dup(2)
+    with tempfile.TemporaryFile() as written, os.fdopen(os.dup(2), "w", buffering=1) as direct:
+        # What Python writes goes on at once.
+        sys.stderr = direct if python is sys.__stderr__ else python
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr = python
+            os.dup2(real, 2)
+            os.close(real)
+            written.seek(0)
+            os.write(2, b"".join(line for line in written if not NEWS.match(line)))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from tf_metalearn.cli.common import start_tensorflow
+
 
 @click.command()
 @click.argument("name", required=False)
@@ -48,6 +50,7 @@ def datasets(
       tf-metalearn datasets omniglot --download
       tf-metalearn datasets my_images --split all --draw episode.png
     """
+    start_tensorflow()
     if name is None:
         if download or draw:
             raise click.UsageError("NAME must say which data set. Received: none. See `tf-metalearn datasets`.")

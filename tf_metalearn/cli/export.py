@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tf_metalearn.cli.common import in_words_of_the_command_line
+from tf_metalearn.cli.common import in_words_of_the_command_line, start_tensorflow
 
 
 @click.command()
@@ -26,6 +26,8 @@ def export(paths: tuple[str, ...], verify: bool, about: Path | None, invert: boo
     """
     if len(paths) > 2 or (len(paths) == 1 and not verify):
         raise click.UsageError("Give MODEL and VERSION; or VERSION alone with --verify.")
+    start_tensorflow()
+    import tf_metalearn.learners  # noqa: F401  (registers the classes that files name)
     from tf_metalearn import pretrained, serving
     from tf_metalearn.rules import UpdateRule
     from tf_metalearn.serving.archive import check_version_folder

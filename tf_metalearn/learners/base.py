@@ -9,6 +9,7 @@ import tensorflow as tf
 from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.functional import mean_loss
 from tf_metalearn.serving.served_model import ServedModel
+from tf_metalearn.serving.service import Service
 
 
 class FewShotLearner(ServedModel):
@@ -103,6 +104,9 @@ class FewShotLearner(ServedModel):
             Arrays by name, such as "learning_rates".
         """
         return {}
+
+    def served(self) -> Service:
+        raise NotImplementedError(f"{type(self).__name__} says nothing in `served`, and cannot be exported.")
 
     def adapt(self, support_x: Any, support_y: Any) -> keras.Model:
         """Returns a classifier for one task; the learner stays as it is.

@@ -29,7 +29,7 @@ def readme(name: str, about: str, signatures: Mapping[str, Any], examples: str) 
         taken = _tensors((spec.name, spec) for spec in specs)
         returned = _tensors(sorted(concrete.structured_outputs.items()))
         rows.append(f"| `{signature}` | {'<br>'.join(taken)} | {'<br>'.join(returned)} |")
-    return "\n\n".join([*lines, "\n".join(rows), examples.strip()]) + "\n"
+    return "\n\n".join(filter(None, [*lines, "\n".join(rows), examples.strip()])) + "\n"
 
 
 CLASSIFICATION = """
@@ -48,8 +48,9 @@ otherwise, and its neighbours are answered all the same.
 LEARNER_OF_PICTURES = """
 ### Pictures
 
-Encoded images are {form}. Any size will do, as PNG, JPEG, GIF or BMP. With Python, over gRPC, of a folder `letters`
-that has a folder of pictures for each class, and a folder `unknown` of pictures to tell apart:
+Encoded images are {form}.
+Any size will do, as PNG, JPEG, GIF or BMP. With Python, over gRPC, of a folder `letters` that has a folder of pictures
+for each class, and a folder `unknown` of pictures to tell apart:
 
 ```python
 from pathlib import Path
@@ -78,8 +79,8 @@ curl -d @request.json localhost:8501/v1/models/{name}:predict
 CLASSIFIER_OF_PICTURES = """
 ### Pictures
 
-Encoded images are {form}. Any size will do, as PNG, JPEG, GIF or BMP. With Python, over gRPC, of a folder `unknown` of
-pictures to tell apart:
+Encoded images are {form}.
+Any size will do, as PNG, JPEG, GIF or BMP. With Python, over gRPC, of a folder `unknown` of pictures to tell apart:
 
 ```python
 from pathlib import Path
