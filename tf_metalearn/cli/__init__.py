@@ -54,7 +54,7 @@ def main(debug: bool) -> None:
       tf-metalearn compare --problem digits
       tf-metalearn compare my_rule.keras --problem mnist --out results
       tf-metalearn adapt omniglot_prototypical --support letters --query unknown
-      tf-metalearn export omniglot_prototypical saved_models/characters/1 --verify
+      tf-metalearn export omniglot_prototypical served/characters/1 --verify
 
     \b
     Shell completion, for bash (zsh and fish likewise); add it to ~/.bashrc:
