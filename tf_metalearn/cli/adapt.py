@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from tf_metalearn.cli.common import in_words_of_the_command_line, start_tensorflow
+from tf_metalearn.runs.folder import model_file
 
 
 @click.command()
@@ -22,23 +23,33 @@ from tf_metalearn.cli.common import in_words_of_the_command_line, start_tensorfl
     help="Folder of pictures to tell apart, in folders or not.",
 )
 @click.option("--csv", "table", type=click.Path(dir_okay=False, path_type=Path), help="Write what is said of them.")
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw what is said of them: FILE.png.")
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the classifier: FILE.keras.")
 @click.option("--invert/--no-invert", default=None, help="Dark pixels of pictures become 1.  [default: as MODEL knows]")
 def adapt(
-    model: str, support: Path, query: Path | None, table: Path | None, save: Path | None, invert: bool | None
+    model: str,
+    support: Path,
+    query: Path | None,
+    table: Path | None,
+    picture: Path | None,
+    save: Path | None,
+    invert: bool | None,
 ) -> None:
     """Adapt a learner to your own pictures, and tell others apart.
 
-    MODEL is the name of a shipped learner or a .keras file. Pictures are resized to what it takes. One example of each
-    class will do; with metric learners classes may be any number.
+    MODEL is a run's folder, the name of a shipped learner, or a .keras file. Pictures are resized to what it takes. One
+    example of each class will do; with metric learners classes may be any number.
 
     \b
     Examples:
       tf-metalearn adapt omniglot_prototypical --support letters --query unknown --csv unknown.csv
+      tf-metalearn adapt runs/my_run --support letters --query unknown --picture unknown.png
       tf-metalearn adapt omniglot_prototypical --support letters --save letters.keras
     """
     if save is not None and save.suffix != ".keras":
         raise click.UsageError(f"--save must end in '.keras'. Received: '{save}'. Try '{save.with_suffix('.keras')}'.")
+    if query is None and (beside := [f for f, v in (("--csv", table), ("--picture", picture)) if v is not None]):
+        raise click.UsageError(f"{beside[0]} needs --query, the pictures to tell apart. Received: none.")
     start_tensorflow()
     from tf_metalearn import pretrained
     from tf_metalearn.episodes import images
@@ -46,7 +57,7 @@ def adapt(
     from tf_metalearn.learners import FewShotLearner
     from tf_metalearn.serving.export import picture_format
 
-    learner = pretrained.load(model)
+    learner = pretrained.load(model_file(model))
     if not isinstance(learner, FewShotLearner):
         raise click.UsageError(f"MODEL must be a learner. Received: '{model}', a {type(learner).__name__}.")
     service = learner.served()
@@ -79,6 +90,13 @@ def adapt(
     click.echo(f"Adapted to {len(x)} pictures of {len(classifier.classes)} classes: {', '.join(classifier.classes)}")
     if query is not None:
         _tell_apart(classifier, queries, [file.relative_to(query).as_posix() for file in files], truth, table)
+        if picture is not None:
+            from tf_metalearn.plotting import plot_answers
+
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            probabilities = classifier.predict(queries, verbose=0)
+            plot_answers(x, classes, queries, probabilities, classifier.classes, learner.ink).savefig(picture)
+            click.echo(f"Picture     {picture}")
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
         classifier.save(save)

@@ -5,8 +5,11 @@ from typing import Any
 
 import click
 
-from tf_metalearn.cli.common import show_comparison, start_tensorflow
+from tf_metalearn.cli.common import in_words_of_the_command_line, show_comparison, start_tensorflow
 from tf_metalearn.runs.folder import CONFIG, RunFolder, model_file
+
+#: What the command line calls the arguments of functions.
+_FLAGS = {name: f"--{name.replace('_', '-')}" for name in ("ways", "shots", "split", "protocol", "image_size")}
 
 
 @click.command()
@@ -60,7 +63,7 @@ def evaluate(
         raise click.UsageError(f"RUN must be a run, or a learner. Received: '{run}', a {type(learner).__name__}.")
     if "data" not in values:
         raise click.UsageError(f"--data must say which data set, since '{run}' is no run.\nTry --data omniglot.")
-    with report.progress_bar() as progress:
+    with report.progress_bar() as progress, in_words_of_the_command_line(source="--data", **_FLAGS):
         line = evaluate_learner(learner, values, split, episodes, seed, data_dir, progress)
     _print(line)
     if opened is not None:

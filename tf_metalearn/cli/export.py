@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from tf_metalearn.cli.common import in_words_of_the_command_line, start_tensorflow
+from tf_metalearn.runs.folder import CONFIG, RunFolder, model_file
 
 
 @click.command()
@@ -15,13 +16,13 @@ from tf_metalearn.cli.common import in_words_of_the_command_line, start_tensorfl
 def export(paths: tuple[str, ...], verify: bool, about: Path | None, invert: bool | None) -> None:
     """Write a SavedModel for TensorFlow Serving, or check one.
 
-    MODEL is the name of a shipped learner or rule, or a .keras file with a learner, a rule, or the classifier that
-    `adapt` returned. VERSION is a folder: one for all models, the model's name, and a number.
+    MODEL is a run's folder, the name of a shipped learner or rule, or a .keras file with a learner, a rule, or the
+    classifier that `adapt` returned. VERSION is a folder: one for all models, the model's name, and a number.
 
     \b
     Examples:
       tf-metalearn export omniglot_prototypical served/characters/1 --verify
-      tf-metalearn export my_learner.keras served/my_learner/1
+      tf-metalearn export runs/my_run served/my_run/1 --verify
       tf-metalearn export --verify served/my_learner/1
     """
     if len(paths) > 2 or (len(paths) == 1 and not verify):
@@ -38,8 +39,8 @@ def export(paths: tuple[str, ...], verify: bool, about: Path | None, invert: boo
     if len(paths) == 2:
         with in_words_of_the_command_line(filepath="VERSION"):
             check_version_folder(version)
-        model = pretrained.load_any(paths[0])
-        text = about.read_text(encoding="utf-8") if about else pretrained.card(paths[0])
+        model = pretrained.load_any(model_file(paths[0]))
+        text = about.read_text(encoding="utf-8") if about else _card(paths[0])
         if isinstance(model, UpdateRule):
             serving.export_rule(model, version, text)
         elif not isinstance(model, ServedModel):
@@ -54,3 +55,20 @@ def export(paths: tuple[str, ...], verify: bool, about: Path | None, invert: boo
         click.echo(f"Version     {version}\nServer      docker compose -f {version.parent.parent / 'compose.yaml'} up")
     if verify and not print_checks(serving.verify_export(version), str(version)):
         raise SystemExit(1)
+
+
+def _card(model: str) -> str:
+    """What the README says of a model: the card of what ships, and of a run what is known of it."""
+    from tf_metalearn import pretrained
+
+    if not Path(model, CONFIG).exists():
+        return pretrained.card(model)
+    run = RunFolder.open(model)
+    lines = [f"Trained by `tf-metalearn train` with these settings:\n\n```toml\n{run.config.to_toml()}```"]
+    for found in run.evaluations():
+        if (figures := found.get("figures", {})).get("accuracy") is not None:
+            half = 100 * figures["accuracy_ci95"]
+            lines.append(
+                f"- {found['task']}: {100 * figures['accuracy']:.2f} \u00b1 {half:.2f} % of {found['episodes']} tasks"
+            )
+    return "\n".join(lines)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tf_metalearn.cli.common import start_tensorflow
+from tf_metalearn.cli.common import in_words_of_the_command_line, start_tensorflow
 from tf_metalearn.runs.config import Config, read_config
 from tf_metalearn.runs.folder import RunFolder, next_folder
 from tf_metalearn.runs.settings import ALGORITHMS, SettingError, fields, kind_of
@@ -102,7 +102,10 @@ def _train(config: Config, where: RunFolder | Path, data_dir: str | None, dry_ru
     from tf_metalearn.runs.environment import environment
     from tf_metalearn.runs.training import run_training
 
-    built = build(config, data_dir)
+    with in_words_of_the_command_line(
+        source="--data", name="--problem", **{name: _flag(name) for name in config.values}
+    ):
+        built = build(config, data_dir)
     parameters = sum(math.prod(weight.shape) for weight in built.model.trainable_variables)
     click.echo(_summary(config, built.sums, parameters))
     if dry_run:

@@ -1,6 +1,7 @@
 """Pictures, as matplotlib figures that need no display and touch no global state."""
 
 from tf_metalearn.plotting.adaptation import plot_adapted_curves, plot_gates
+from tf_metalearn.plotting.answers import plot_answers
 from tf_metalearn.plotting.curves import learning_curves
 from tf_metalearn.plotting.episodes import plot_episode
 from tf_metalearn.plotting.history import plot_history
@@ -10,6 +11,7 @@ from tf_metalearn.plotting.trajectories import plot_trajectories
 __all__ = [
     "learning_curves",
     "plot_adapted_curves",
+    "plot_answers",
     "plot_confusion",
     "plot_embeddings",
     "plot_episode",

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from tf_metalearn import backbones, learners, problems
 from tf_metalearn.episodes import Augmentation, load_classes, load_episodes, load_examples
 from tf_metalearn.episodes.class_table import ClassTable
 from tf_metalearn.episodes.load import SINUSOIDS
+from tf_metalearn.episodes.sources import SOURCES
 from tf_metalearn.learners.base import FewShotLearner
 from tf_metalearn.learners.gradient_based import GradientBasedLearner
 from tf_metalearn.learners.metric import MetricLearner
@@ -22,6 +24,8 @@ from tf_metalearn.runs.settings import ALGORITHMS
 
 #: Query examples of a class in validation and tests, as in the papers.
 QUERIES = 15
+#: Classes in a training task of metric learners.
+METRIC_WAYS = 20
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def _build_learner(config: Config, data_dir: str | None) -> Built:
         tables = {split: read(values, split, data_dir) for split in ("train", "validation")}
         shape = _shape(tables["train"])
     learner = _learner(config, shape, tables.get("train"))
+    learner.ink = values["data"] in SOURCES and SOURCES[values["data"]].ink
     learner.compile(_optimizer(config, values["steps"]), loss=None if tables else "mse")
 
     def training(epoch: int) -> Any:
@@ -104,9 +109,13 @@ def _build_learner(config: Config, data_dir: str | None) -> Built:
         arguments = {"batch_size": values["batch_size"], "seed": values["seed"], "start": epoch * count}
         if config.algorithm == "fine_tuning":
             return load_examples(tables["train"], augmentation=changes, examples=left, **arguments)
-        ways, shots = (values[f"training_{name}"] or values[name] for name in ("ways", "shots"))
+        shots = values["training_shots"] or values["shots"]
         if not tables:
             return load_episodes(SINUSOIDS, "train", 1, shots, values["queries"], episodes=left, **arguments)
+        ways = values["training_ways"] or values["ways"]
+        if isinstance(learner, MetricLearner) and values["training_ways"] is None:
+            # They learn most from tasks of many classes.
+            ways = max(ways, min(METRIC_WAYS, len(tables["train"].names)))
         return load_episodes(
             tables["train"], None, ways, shots, values["queries"], episodes=left, augmentation=changes, **arguments
         )
@@ -212,6 +221,8 @@ def _network(config: Config, shape: tuple[int, ...], outputs: int | None) -> ker
     if name == "auto":
         name = "conv4" if len(shape) == 3 else "mlp"
     if name.endswith(".keras"):
+        if not Path(name).is_file():
+            raise ValueError(f"`network` must be a file that is there. Received: '{name}'.\nCheck the path.")
         return keras.saving.load_model(name)
     maps = config.algorithm == "relation"
     if name == "mlp" and not maps:

@@ -48,7 +48,7 @@ class MetricData(Data):
     """Metric learners learn most from tasks of many classes."""
 
     batch_size: int = setting(1, "Tasks in a training step.", 1)
-    training_ways: int | None = setting(20, "Classes in a task of training.", 2)
+    training_ways: int | None = setting(None, "Classes in a task of training; when left out 20, or all there are.", 2)
 
 
 @dataclass(frozen=True)
