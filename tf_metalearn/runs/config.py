@@ -41,7 +41,7 @@ class Config:
             ValueError: If a name is unknown.
             SettingError: If a value cannot be.
         """
-        if algorithm not in ALGORITHMS:
+        if algorithm not in list(ALGORITHMS):
             raise ValueError(
                 f"`algorithm` must be one of {', '.join(ALGORITHMS)}. Received: {algorithm!r}."
                 f"{_nearest(algorithm, ALGORITHMS)}"
@@ -125,7 +125,7 @@ def read_config(path: str | Path) -> Config:
         if not isinstance(settings, dict):
             raise ValueError(f"'{path}': `{section}` stands outside of a section.\nPut it below [data] or [training].")
         for name, value in settings.items():
-            place = fields(algorithm).get(name) if algorithm in ALGORITHMS else None
+            place = fields(algorithm).get(name) if algorithm in list(ALGORITHMS) else None
             if place is not None and place[0] != section:
                 raise ValueError(f"'{path}': `{name}` stands in [{section}].\nPut it below [{place[0]}].")
             values[name] = value
