@@ -32,12 +32,15 @@ def runs(folder: Path, as_config: bool) -> None:
 
     # Names are there to be copied, so they are never cut.
     table = Table(Column("run", no_wrap=True), "algorithm", "on", "epochs", "validation", "tested", box=SIMPLE)
+    unreadable = []
     for path in found:
         try:
             table.add_row(str(path), *_row(RunFolder.open(path)))
         except ValueError as error:
-            table.add_row(str(path), "unreadable", str(error).splitlines()[0])
+            unreadable.append(str(error))
     Console().print(table)
+    for message in unreadable:
+        click.echo(f"Unreadable: {message}", err=True)
 
 
 def _row(run: RunFolder) -> list[str]:

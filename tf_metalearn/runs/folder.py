@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -187,7 +186,8 @@ def model_file(name: str | Path) -> str:
     Raises:
         ValueError: If a run has learned nothing yet.
     """
-    if not Path(name).is_dir() or (isinstance(name, str) and os.sep not in name and not Path(name, CONFIG).exists()):
+    ships = (Path(__file__).parents[1] / "pretrained" / f"{name}.keras").exists()
+    if not Path(name).is_dir() or (ships and not Path(name, CONFIG).exists()):
         return str(name)
     run = RunFolder.open(name)
     if not run.model.exists():
