@@ -110,6 +110,27 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_tensorflows_news_of_the_machine_are_left_out_and_nothing_else():
+    code = (
+        "import os, sys, types; package = types.ModuleType('tf_metalearn'); package.__path__ = [sys.argv[1]]\n"
+        "sys.modules['tf_metalearn'] = package\n"
+        "from tf_metalearn.cli import common\n"
+        "with common._without_news():\n"
+        "    os.write(2, b'WARNING: All log messages before absl::InitializeLog() is called are written\\n')\n"
+        "    os.write(2, b'I0000 00:00:1 a.cc:1] oneDNN\\n')\n"
+        "    os.write(2, b'F0000 00:00:1 a.cc:2] no AVX\\n')\n"
+        "    print('said by Python', file=sys.stderr)\n"
+        "    raise ValueError('raised by Python')"
+    )
+    folder = Path(cli.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=False)
+    first, second, *_, last = done.stderr.splitlines()
+    assert (first, second) == ("said by Python", "F0000 00:00:1 a.cc:2] no AVX")
+    assert last == "ValueError: raised by Python"
+    assert "absl" not in done.stderr
+    assert "I0000" not in done.stderr
+
+
 def test_the_module_runs_as_a_program(rule, tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NO_COLOR": "1"}
     done = subprocess.run(

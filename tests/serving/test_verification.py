@@ -238,7 +238,7 @@ def test_no_warm_up_requests_are_refused(copy):
 @pytest.mark.parametrize(
     ("expected", "says"),
     [
-        ({"0/y": [0.0, 96.0, 192.01]}, "largest difference 1.0e-02"),
+        ({"0/y": [0.0, 96.0, 192.01]}, "The largest difference is 1.0e-02."),
         ({"0/y": [0.0, np.nan, 192.0]}, "NaN"),
         pytest.param({"0/y": [0.0, 96.0]}, "0/y has the shape (3,) instead of (2,)", marks=pytest.mark.slow),
         pytest.param({"0/z": [0.0]}, "0/z is not among the answers", marks=pytest.mark.slow),

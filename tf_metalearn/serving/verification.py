@@ -106,7 +106,7 @@ def _checks(path: Path) -> Iterator[Check]:
     except (DecodeError, IndexError) as error:
         yield _judged("operations", f"saved_model.pb cannot be read ({error or 'it is empty'}).", AGAIN)
         return
-    wrong = ". ".join(sorted(set(_refused(graph))))
+    wrong = " ".join(f"{each}." for each in sorted(set(_refused(graph))))
     remedy = (
         "The server has neither. Leave out jit_compile=True, tf.py_function and tf.numpy_function; export it again."
     )
