@@ -31,7 +31,11 @@ PYTHON_OPERATIONS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 
 
 class Check(NamedTuple):
-    """What was looked at, whether it is fine, and what was found."""
+    """What was looked at, whether it is fine, and what was found.
+
+    >>> Check("files", True, "0.21 MB").fine
+    True
+    """
 
     name: str
     fine: bool
@@ -49,8 +53,12 @@ def verify_export(path: str | Path) -> list[Check]:
         in a process without Python's TensorFlow; it answers its warm-up requests; the answers are those of the model in
         Python at the time of the export; sizes are open; requests survive gRPC; the server's configuration lists it.
 
-    Example:
-        all(check.fine for check in verify_export("saved_models/characters/1"))
+    >>> from tf_metalearn.rules import GradientDescent
+    >>> from tf_metalearn.serving import export_rule
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     checks = verify_export(export_rule(GradientDescent(0.1), f"{folder}/descent/1"))
+    >>> all(check.fine for check in checks)
+    True
     """
     checks = []
     for check in _checks(Path(path)):
