@@ -108,6 +108,17 @@ def test_installed_wheel_compares_a_shipped_rule(installed, tmp_path, rule):
     assert {".json", ".png"} <= {path.suffix for path in tmp_path.iterdir()}
 
 
+@pytest.mark.parametrize(
+    "program", ["import keras, tf_metalearn", "import tf_metalearn, keras", "import tf_metalearn; tf_metalearn.MAML"]
+)
+def test_a_keras_that_is_configured_for_another_backend_is_refused_with_the_remedy(program, tmp_path):
+    (tmp_path / "keras.py").write_text("class backend:\n    backend = staticmethod(lambda: 'jax')\n")
+    done = run(sys.executable, "-c", program, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    message = done.stderr.strip().splitlines()[-2:]
+    assert message[0].startswith("ImportError: tf_metalearn needs Keras's TensorFlow backend. Received: 'jax'")
+    assert message[1].startswith("Remedy: set KERAS_BACKEND=tensorflow")
+
+
 def test_import_alone_waits_for_nothing():
     code = (
         "import sys, tf_metalearn; tf_metalearn.__version__\n"

@@ -8,11 +8,11 @@ import importlib.abc as _abc
 import importlib.util as _util
 import os as _os
 import sys as _sys
+import typing as _typing
 from collections.abc import Sequence as _Sequence
 from importlib import import_module as _import_module
 from importlib.machinery import ModuleSpec as _ModuleSpec
 from types import ModuleType as _ModuleType
-from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -69,7 +69,7 @@ class _LoadAfter(_abc.MetaPathFinder):
         return spec
 
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from tf_metalearn.api import *  # noqa: F403
 else:
 
