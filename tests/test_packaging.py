@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import zipfile
@@ -105,6 +106,80 @@ def test_installed_wheel_compares_a_shipped_rule(installed, tmp_path, rule):
     done = run(installed / "bin" / "tf-metalearn", "compare", *rule, *small, PYTHONPATH=str(installed))
     assert done.returncode == 0, done.stderr
     assert {".json", ".png"} <= {path.suffix for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "program", ["import keras, tf_metalearn", "import tf_metalearn, keras", "import tf_metalearn; tf_metalearn.MAML"]
+)
+def test_a_keras_that_is_configured_for_another_backend_is_refused_with_the_remedy(program, tmp_path):
+    (tmp_path / "keras.py").write_text("class backend:\n    backend = staticmethod(lambda: 'jax')\n")
+    done = run(sys.executable, "-c", program, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    message = done.stderr.strip().splitlines()[-2:]
+    assert message[0].startswith("ImportError: tf_metalearn needs Keras's TensorFlow backend. Received: 'jax'")
+    assert message[1].startswith("Remedy: set KERAS_BACKEND=tensorflow")
+
+
+def test_import_alone_waits_for_nothing():
+    code = (
+        "import sys, tf_metalearn; tf_metalearn.__version__\n"
+        "print({'tensorflow', 'keras', 'numpy', 'tf_metalearn.api'} & set(sys.modules))"
+    )
+    assert run(sys.executable, "-c", code, PYTHONPATH=str(ROOT)).stdout.strip() == "set()"
+
+
+def test_everything_is_imported_little_later_than_tensorflow():
+    """Less than 0.5 s where TensorFlow takes 3.2. Both are timed in one process, so that both meet the same load."""
+    code = (
+        "from time import perf_counter as now\n"
+        "start = now(); import tensorflow; half = now(); import tf_metalearn; tf_metalearn.MAML\n"
+        "print((now() - half) / (half - start))"
+    )
+    runs = [run(sys.executable, "-c", code, PYTHONPATH=str(ROOT)) for _ in range(3)]
+    assert statistics.median(float(done.stdout) for done in runs) < 0.5 / 3.2
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import tf_metalearn, keras",
+        "import tf_metalearn, tensorflow, keras",
+        "from tf_metalearn.rules import Adam; import keras",
+        pytest.param("import keras, tf_metalearn", marks=pytest.mark.slow),
+        pytest.param("import tensorflow, tf_metalearn, keras", marks=pytest.mark.slow),
+        pytest.param("import tf_metalearn.functional, keras", marks=pytest.mark.slow),
+        pytest.param("from tf_metalearn import serving; import keras", marks=pytest.mark.slow),
+    ],
+)
+def test_keras_loads_our_files_in_whichever_order_it_is_imported(imports):
+    """Keras knows the classes in a file by their registered names only, and never imports a module to find them."""
+    code = f"{imports}\nimport sys; print(type(keras.saving.load_model(sys.argv[1])).__name__)"
+    path = ROOT / "tf_metalearn" / "pretrained" / "omniglot_prototypical.keras"
+    done = run(sys.executable, "-c", code, path, PYTHONPATH=str(ROOT))
+    assert done.stdout.strip() == "PrototypicalNetwork", done.stderr
+
+
+def test_public_names_are_there_before_they_are_used():
+    code = (
+        "import tf_metalearn as tfm\n"
+        "from tf_metalearn import *\n"
+        "names = set(tfm.__all__)\n"
+        "print(names - set(dir(tfm)), names - set(globals()), tfm.rules is rules, tfm.MAML is MAML)\n"
+        "print([hasattr(tfm, name) for name in ('pretrained', 'nonsense', '_nonsense')])"
+    )
+    done = run(sys.executable, "-c", code, PYTHONPATH=str(ROOT))
+    assert done.stdout.splitlines() == ["set() set() True True", "[True, False, False]"], done.stderr
+
+
+def test_type_checkers_know_the_public_names(tmp_path):
+    """They read the imports, which do not happen when the program runs."""
+    (tmp_path / "program.py").write_text(
+        "import tf_metalearn as tfm\nreveal_type(tfm.MAML)\nreveal_type(tfm.rules.log_sign)\ntfm.nonsense\n"
+    )
+    mypy = (sys.executable, "-m", "mypy", "--ignore-missing-imports", "--follow-imports", "silent", "--no-incremental")
+    said = run(*mypy, tmp_path / "program.py", MYPYPATH=str(ROOT)).stdout
+    assert "def (base_learner:" in said
+    assert "def (gradient:" in said
+    assert 'Module has no attribute "nonsense"' in said
 
 
 @pytest.mark.parametrize(("variable", "value"), [("TF_USE_LEGACY_KERAS", "1"), ("KERAS_BACKEND", "jax")])

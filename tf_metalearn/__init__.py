@@ -1,6 +1,20 @@
-"""Meta-learning on TensorFlow and Keras: learn the optimizer, the initialisation or the metric."""
+"""Meta-learning on TensorFlow and Keras: learn the optimizer, the initialisation or the metric.
 
+The public names are in `api.py`, and are imported when one of them is used or Keras is: what needs neither, such as the
+help of the command line, does not wait for TensorFlow.
+"""
+
+import importlib.abc as _abc
+import importlib.util as _util
 import os as _os
+import sys as _sys
+import typing as _typing
+from collections.abc import Sequence as _Sequence
+from importlib import import_module as _import_module
+from importlib.machinery import ModuleSpec as _ModuleSpec
+from types import ModuleType as _ModuleType
+
+__version__ = "0.1.0"
 
 if _os.environ.get("TF_USE_LEGACY_KERAS", "").lower() in ("1", "true"):
     raise ImportError(
@@ -13,87 +27,64 @@ if _os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
         "tf_metalearn needs Keras's TensorFlow backend. Received: KERAS_BACKEND="
         f"{_os.environ['KERAS_BACKEND']!r} in the environment.\nRemedy: unset KERAS_BACKEND."
     )
-import keras as _keras
 
-if _keras.backend.backend() != "tensorflow":
-    raise ImportError(
-        f"tf_metalearn needs Keras's TensorFlow backend. Received: {_keras.backend.backend()!r}, Keras's configuration."
-        "\nRemedy: set KERAS_BACKEND=tensorflow, or 'backend' in ~/.keras/keras.json."
-    )
 
-from tf_metalearn import backbones, episodes, functional, plotting, problems, rules, serving
-from tf_metalearn.callbacks import MetaLearningTensorBoard
-from tf_metalearn.episodes import Augmentation, Episode, load_episodes, load_examples
-from tf_metalearn.inner_loop import Unrolled, unroll
-from tf_metalearn.learners import (
-    ANIL,
-    MAML,
-    FewShotLearner,
-    FineTuning,
-    MatchingNetwork,
-    MetaLSTM,
-    MetaSGD,
-    PrototypicalNetwork,
-    RelationNetwork,
-    Reptile,
-    SiameseNetwork,
-    calibrate,
-    confusion_counts,
-    embed_classes,
-    on_embeddings,
-)
-from tf_metalearn.optimizers.comparison import Comparison, compare
-from tf_metalearn.optimizers.learned_optimizer import LearnedOptimizer
-from tf_metalearn.optimizers.report import print_table, report
-from tf_metalearn.optimizers.trainer import OptimizerTrainer
-from tf_metalearn.plotting import plot_episode
-from tf_metalearn.pretrained import load, load_rule, save_rule
-from tf_metalearn.rules import CoordinatewiseLSTM, GroupedRule, UpdateRule
-from tf_metalearn.threads import set_cpu_threads
+def _load() -> None:
+    """Imports the library and gives this module its public names."""
+    import keras
 
-__version__ = "0.1.0"
-__all__ = [
-    "ANIL",
-    "MAML",
-    "Augmentation",
-    "Comparison",
-    "CoordinatewiseLSTM",
-    "Episode",
-    "FewShotLearner",
-    "FineTuning",
-    "GroupedRule",
-    "LearnedOptimizer",
-    "MatchingNetwork",
-    "MetaLSTM",
-    "MetaLearningTensorBoard",
-    "MetaSGD",
-    "OptimizerTrainer",
-    "PrototypicalNetwork",
-    "RelationNetwork",
-    "Reptile",
-    "SiameseNetwork",
-    "Unrolled",
-    "UpdateRule",
-    "backbones",
-    "calibrate",
-    "compare",
-    "confusion_counts",
-    "embed_classes",
-    "episodes",
-    "functional",
-    "load",
-    "load_episodes",
-    "load_examples",
-    "load_rule",
-    "on_embeddings",
-    "plot_episode",
-    "plotting",
-    "print_table",
-    "problems",
-    "report",
-    "rules",
-    "save_rule",
-    "serving",
-    "set_cpu_threads",
-    "unroll",
-]
+    if keras.backend.backend() != "tensorflow":
+        raise ImportError(
+            f"tf_metalearn needs Keras's TensorFlow backend. Received: {keras.backend.backend()!r}, Keras's "
+            "configuration.\nRemedy: set KERAS_BACKEND=tensorflow, or 'backend' in ~/.keras/keras.json."
+        )
+    api = _import_module("tf_metalearn.api")
+    globals().update({name: getattr(api, name) for name in ("__all__", *api.__all__)})
+
+
+class _LoadAfter(_abc.MetaPathFinder):
+    """Loads the library right after what is imported first: Keras, TensorFlow (which imports Keras), or a part of it.
+
+    In a saved file Keras knows the classes that are registered, and a class is registered when its module is imported.
+    So `keras.saving.load_model` works once both Keras and `tf_metalearn` are imported, in whichever order.
+    """
+
+    def find_spec(
+        self, fullname: str, path: _Sequence[str] | None, target: _ModuleType | None = None
+    ) -> _ModuleSpec | None:
+        package, _, inside = fullname.partition(".")
+        part = package == __name__ and inside.split(".")[0] not in ("", "__main__", "cli", "runs")
+        if not part and fullname not in ("keras", "tensorflow"):
+            return None
+        _sys.meta_path.remove(self)
+        spec = _util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_load(module: _ModuleType) -> None:
+                execute(module)
+                _load()
+
+            spec.loader.exec_module = execute_and_load  # type: ignore[method-assign]
+        return spec
+
+
+if _typing.TYPE_CHECKING:
+    from tf_metalearn.api import *  # noqa: F403
+else:
+
+    def __getattr__(name):
+        if name == "__all__" or not name.startswith("_"):
+            _load()
+            if name in globals():
+                return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        _load()
+        return sorted(globals())
+
+    if "keras" in _sys.modules:
+        _load()
+    else:
+        _sys.meta_path.insert(0, _LoadAfter())

@@ -114,6 +114,9 @@ class StatelessModel:
     >>> outputs, non_trainable, losses = pure(tf.zeros([8]), pure.non_trainable(), tf.ones([5, 3]))
     >>> outputs.shape.as_list()
     [5, 2]
+    >>> pure.assign(2 * tf.ones([8]))
+    >>> pure.parameters().numpy()
+    array([2., 2., 2., 2., 2., 2., 2., 2.], dtype=float32)
     """
 
     def __init__(self, model: keras.Model):

@@ -22,6 +22,15 @@ class Unrolled(NamedTuple):
         state: The rule's state after the last update.
         carry: The loss's carry after the last update.
         step: How many steps the whole training has taken, an integer scalar.
+
+    >>> from tf_metalearn.rules import GradientDescent
+    >>> def square(parameters, carry, step):
+    ...     return tf.reduce_sum(parameters**2), carry
+    >>> rule = GradientDescent(0.25)
+    >>> first = unroll(rule, square, tf.constant([8.0]), steps=2)
+    >>> second = unroll(rule, square, first.parameters, steps=1, state=first.state, carry=first.carry, step=first.step)
+    >>> int(second.step), second.parameters.numpy()
+    (3, array([1.], dtype=float32))
     """
 
     losses: tf.Tensor

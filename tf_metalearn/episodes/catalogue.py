@@ -24,6 +24,9 @@ class Entry(NamedTuple):
         cached: Whether decoded images are kept, and in which files.
         licence: Of its images.
         homepage: Where it comes from.
+
+    >>> [(entry.name, entry.licence) for entry in entries("/nowhere") if entry.folder is None][0]
+    ('omniglot', 'MIT')
     """
 
     name: str

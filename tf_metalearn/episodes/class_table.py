@@ -103,6 +103,10 @@ class ClassTable:
         Args:
             names: Which classes; unknown ones are refused.
             title: The new table's title; this one's when None.
+
+        >>> table = ClassTable.of(np.arange(4), ["a", "b", "b", "c"]).select(["c", "b"])
+        >>> table.names, table.examples.tolist()
+        (('b', 'c'), [1, 2, 3])
         """
         wanted = set(names)
         if missing := sorted(wanted - set(self.names)):

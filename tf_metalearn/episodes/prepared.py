@@ -31,6 +31,14 @@ def find(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | No
     Args:
         name: "omniglot", "emnist/balanced" or "omniglot:3.0.0".
         data_dir: See `data_directory`.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for version in ("2.0.0", "10.0.0"):
+    ...         Path(folder, "letters", version).mkdir(parents=True)
+    ...         Path(folder, "letters", version, "dataset_info.json").touch()
+    ...     find("letters", folder).name, find("letters:2.0.0", folder).name, find("digits", folder)
+    ('10.0.0', '2.0.0', None)
     """
     base, _, version = name.partition(":")
     place = data_directory(data_dir) / base
@@ -54,6 +62,12 @@ def require(
 
     Raises:
         ValueError: With what to run.
+
+    >>> require("omniglott", "/nowhere", others=["omniglot"])
+    Traceback (most recent call last):
+        ...
+    ValueError: `source` must be a data set on this machine, or a folder. Received: 'omniglott', which is not in ...
+    Did you mean 'omniglot'? Run `tf-metalearn datasets omniglott --download` to get it, ...
     """
     folder = find(name, data_dir)
     if folder is None:
@@ -71,8 +85,19 @@ def require(
 def download(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path:
     """Downloads and prepares a data set by its own builder, unless it is there.
 
+    Args:
+        name: See `find`.
+        data_dir: See `data_directory`.
+
     Returns:
         Its folder.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Path(folder, "letters", "1.0.0").mkdir(parents=True)
+    ...     Path(folder, "letters", "1.0.0", "dataset_info.json").touch()
+    ...     download("letters", folder).name  # it is there already
+    '1.0.0'
     """
     folder = find(name, data_dir)
     if folder is None:
@@ -120,6 +145,22 @@ def read(
 
     Raises:
         ValueError: If the data set is not there, or has no images with labels.
+
+    >>> import tempfile
+    >>> import tensorflow_datasets as tfds
+    >>> features = tfds.features.FeaturesDict(
+    ...     {"image": tfds.features.Image(shape=(8, 8, 1)), "label": tfds.features.ClassLabel(names=["a", "b"])}
+    ... )
+    >>> made = [{"image": np.full([8, 8, 1], shade, "uint8"), "label": shade % 2} for shade in range(6)]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = tfds.dataset_builders.store_as_tfds_dataset(
+    ...         "shades", "1.0.0", features, {"train": enumerate(made)}, data_dir=folder
+    ...     )
+    ...     table = read("shades", folder, images.finish((4, 4), "L", invert=False), ["small"])
+    Downloading and preparing dataset ...
+    Dataset shades downloaded and prepared to ...
+    >>> table.names, table.examples.shape
+    (('a', 'b'), (6, 4, 4, 1))
     """
     folder, root = require(name, data_dir, known_as, others), data_directory(data_dir)
     path = root / FOLDER / f"{'-'.join([*folder.relative_to(root).parts, *map(str, settings)])}.npz"

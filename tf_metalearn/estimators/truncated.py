@@ -110,6 +110,14 @@ class TruncatedBackpropagation:
         second_derivatives: See `unroll`.
         recompute: See `unroll`.
 
+    >>> from tf_metalearn.problems.quadratic import Quadratic
+    >>> from tf_metalearn.rules import CoordinatewiseLSTM
+    >>> rule, problem = CoordinatewiseLSTM(seed=0), Quadratic(functions=1, dimensions=2)
+    >>> training = start(rule, problem, seed=tf.constant([0, 0]))
+    >>> losses, gradients, training = TruncatedBackpropagation(unroll_length=5)(rule, problem, training)
+    >>> losses.shape.as_list(), len(gradients) == len(rule.trainable_variables), int(training.step)
+    ([5], True, 5)
+
     Reference: Andrychowicz et al. 2016, section 2, eq. 3. https://arxiv.org/abs/1606.04474
     """
 

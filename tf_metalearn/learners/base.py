@@ -22,6 +22,19 @@ class FewShotLearner(ServedModel):
     Args:
         name: Of the model.
         ink: Whether examples are pictures of ink, 1 where they are dark, as Omniglot's; see `ServedModel`.
+
+    With one example of each class, in the order of the classes:
+
+    >>> class NearestExample(FewShotLearner):
+    ...     def call(self, episode, training=None):
+    ...         gaps = episode.query_x[:, :, None] - episode.support_x[:, None]
+    ...         return -tf.reduce_sum(gaps**2, axis=-1)
+    >>> learner = NearestExample()
+    >>> learner.compile()
+    >>> x, y = tf.constant([[[0.0], [1.0]]]), tf.constant([[0, 1]])
+    >>> episodes = tf.data.Dataset.from_tensors((Episode(x, y, x + 0.2), y))
+    >>> learner.evaluate(episodes, verbose=0, return_dict=True)["accuracy"]
+    1.0
     """
 
     def compile(
@@ -52,7 +65,11 @@ class FewShotLearner(ServedModel):
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=jit_compile, **kwargs)
 
     def default_loss(self) -> keras.losses.Loss:
-        """Returns the loss of `compile` without one: cross-entropy on logits."""
+        """Returns the loss of `compile` without one: cross-entropy on logits.
+
+        >>> FewShotLearner().default_loss().name
+        'sparse_categorical_crossentropy'
+        """
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -101,7 +118,12 @@ class FewShotLearner(ServedModel):
             support_y: `[support]` labels, or `[support, outputs]` values of a regression.
 
         Returns:
-            Arrays by name, such as "learning_rates".
+            Arrays by name.
+
+        >>> import tf_metalearn as tfm
+        >>> learner = tfm.MetaSGD(keras.Sequential([keras.Input([2]), keras.layers.Dense(2)]))
+        >>> {name: values.shape for name, values in learner.learned_values([[0.0, 1.0]], [0]).items()}
+        {'rates': (6,)}
         """
         return {}
 
@@ -114,6 +136,14 @@ class FewShotLearner(ServedModel):
         Args:
             support_x: `[support, ...]`.
             support_y: `[support]` labels of any hashable kind; classes may have unequal numbers of examples.
+
+        >>> import tf_metalearn as tfm
+        >>> learner = tfm.PrototypicalNetwork(keras.Sequential([keras.Input([2]), keras.layers.Identity()]))
+        >>> classifier = learner.adapt([[0.0, 0.0], [9.0, 0.0], [9.0, 2.0]], ["left", "right", "right"])
+        >>> classifier.classes
+        ['left', 'right']
+        >>> classifier.predict(np.array([[1.0, 0.0]]), verbose=0).round(2)
+        array([[1., 0.]], dtype=float32)
         """
         raise NotImplementedError
 
@@ -128,6 +158,12 @@ class FewShotLearner(ServedModel):
         Returns:
             `[queries, classes]` probabilities of the classes in the order in which they come in `support_y`, or
             `[queries, outputs]`.
+
+        >>> import tf_metalearn as tfm
+        >>> learner = tfm.PrototypicalNetwork(keras.Sequential([keras.Input([1]), keras.layers.Identity()]))
+        >>> learner.adapt_and_predict([[0.0], [9.0]], ["left", "right"], [[1.0], [7.0]]).round(2)
+        array([[1., 0.],
+               [0., 1.]], dtype=float32)
         """
         return np.asarray(self.adapt(support_x, support_y)(tf.convert_to_tensor(query_x), training=False))
 

@@ -37,11 +37,11 @@ def embed_classes(
         The table with `[examples, ...]` float32 features.
 
     >>> import tf_metalearn as tfm
-    >>> learner = tfm.PrototypicalNetwork(tfm.backbones.conv4(filters=8))
-    >>> classes = ClassTable.of(np.zeros([40, 28, 28, 1]), np.repeat(range(4), 10))
+    >>> learner = tfm.PrototypicalNetwork(keras.Sequential([keras.Input([8]), keras.layers.Dense(3)]))
+    >>> classes = ClassTable.of(np.zeros([40, 8]), np.repeat(range(4), 10))
     >>> embedded = embed_classes(learner, classes)
     >>> embedded.examples.shape
-    (40, 32)
+    (40, 3)
     >>> episodes = tfm.load_episodes(embedded, ways=4, queries=5, episodes=16)
     >>> on_embeddings(learner).predict(episodes, verbose=0).shape
     (16, 20, 4)
@@ -73,6 +73,12 @@ def on_embeddings(learner: MetricLearner) -> MetricLearner:
 
     Args:
         learner: Whose comparison it has, weights included.
+
+    >>> import tf_metalearn as tfm
+    >>> learner = tfm.PrototypicalNetwork(keras.Sequential([keras.Input([8]), keras.layers.Dense(3)]))
+    >>> features = np.random.default_rng(0).random([1, 5, 3], "float32")
+    >>> on_embeddings(learner)(tfm.Episode(features, np.arange(5)[None], features)).shape
+    TensorShape([1, 5, 5])
     """
     shape = learner.embedding.output_shape[1:]
     nothing = keras.Sequential([keras.Input(shape), keras.layers.Identity()], name="embedded")

@@ -38,10 +38,10 @@ class FineTuning(FewShotLearner):
         ValueError: If the embedding returns no vectors, a number is not in its range, or the method is unknown.
 
     >>> import tf_metalearn as tfm
-    >>> learner = FineTuning(tfm.backbones.conv4(filters=8), classes=64)
-    >>> learner(tf.zeros([3, 28, 28, 1])).shape
+    >>> learner = FineTuning(keras.Sequential([keras.Input([2]), keras.layers.Dense(4)]), classes=64, inner_steps=5)
+    >>> learner(tf.zeros([3, 2])).shape
     TensorShape([3, 64])
-    >>> learner(tfm.Episode(tf.zeros([1, 5, 28, 28, 1]), tf.range(5)[None], tf.zeros([1, 9, 28, 28, 1]))).shape
+    >>> learner(tfm.Episode(tf.zeros([1, 5, 2]), tf.range(5)[None], tf.zeros([1, 9, 2]))).shape
     TensorShape([1, 9, 5])
 
     Reference: Ravi and Larochelle 2017, section 5.1, "Baseline-finetune". https://openreview.net/forum?id=rJY0-Kcll

@@ -68,6 +68,13 @@ class GradientBasedLearner(FewShotLearner):
 
     Raises:
         ValueError: If the base learner is not built, or a number is not in its range.
+
+    >>> from tf_metalearn.rules import GradientDescent
+    >>> network = keras.Sequential([keras.Input([2]), keras.layers.Dense(2)])
+    >>> learner = GradientBasedLearner(network, GradientDescent(0.1), inner_steps=3)
+    >>> x = tf.constant([[[0.0, 1.0], [1.0, 0.0]]])
+    >>> learner(Episode(x, tf.constant([[0, 1]]), x)).shape
+    TensorShape([1, 2, 2])
     """
 
     def __init__(
@@ -128,6 +135,11 @@ class GradientBasedLearner(FewShotLearner):
 
         Args:
             base_learner: Whose variables.
+
+        >>> import tf_metalearn as tfm
+        >>> network = keras.Sequential([keras.Input([2]), keras.layers.Dense(8), keras.layers.Dense(2)])
+        >>> len(tfm.MAML.adapting(network)), len(tfm.ANIL.adapting(network))
+        (4, 2)
         """
         return base_learner.trainable_variables
 
@@ -163,6 +175,13 @@ class GradientBasedLearner(FewShotLearner):
 
         Returns:
             `[tasks, queries, outputs]` for each of them.
+
+        >>> import tf_metalearn as tfm
+        >>> learner = tfm.MAML(keras.Sequential([keras.Input([1]), keras.layers.Dense(2, kernel_initializer="zeros")]))
+        >>> x = tf.constant([[[-1.0], [1.0]]])
+        >>> before, after = learner.predict_along(Episode(x, tf.constant([[0, 1]]), x), [0, 5])
+        >>> before.numpy().tolist(), tf.argmax(after, axis=-1).numpy().tolist()
+        ([[[0.0, 0.0], [0.0, 0.0]]], [[0, 1]])
         """
         episode, settings = self._checked(episode), Settings(False, False)
 

@@ -87,6 +87,10 @@ class PrototypicalNetwork(MetricLearner):
 
         Returns:
             `[..., queries, classes]`: minus the squared distance, or the scaled cosine.
+
+        >>> learner = PrototypicalNetwork(keras.Sequential([keras.Input([2]), keras.layers.Identity()]))
+        >>> learner.similarity(tf.constant([[1.0, 0.0]]), tf.constant([[0.0, 0.0], [4.0, 0.0]])).numpy()
+        array([[-1., -9.]], dtype=float32)
         """
         if self._unit_length:
             query, prototypes = tf.math.l2_normalize(query, -1), tf.math.l2_normalize(prototypes, -1)

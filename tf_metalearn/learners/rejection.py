@@ -17,6 +17,9 @@ class Calibration(NamedTuple):
         threshold: Queries whose largest logit is less belong to none of the classes.
         false_rejections: The share of queries of known classes that are rejected.
         false_acceptances: The share of queries of unknown classes that are not.
+
+    >>> Calibration(threshold=-3.5, false_rejections=0.05, false_acceptances=0.2).threshold
+    -3.5
     """
 
     threshold: float

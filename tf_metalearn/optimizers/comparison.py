@@ -62,6 +62,20 @@ class Comparison:
         rates: The chosen learning rate of each baseline; the other optimizers are the rules that were given.
         grid: The mean loss that each baseline had in tuning, for each learning rate; infinite where it diverged.
         configuration: Everything that is needed to do it again, seeds included, as JSON can hold it.
+
+    >>> comparison = Comparison(
+    ...     curves={"learned": np.array([[0.5, 0.1], [0.7, 0.1]]), "SGD": np.array([[0.8, 0.6], [0.8, 0.4]])},
+    ...     initial_losses=np.array([1.0, 1.0]),
+    ...     rates={"SGD": 0.1},
+    ...     grid={"SGD": {0.1: 0.65, 1.0: np.inf}},
+    ...     configuration={"problem": {"name": "example"}, "runs": 2, "steps": 2},
+    ... )
+    >>> comparison.best_baseline, comparison.wins()
+    ('SGD', True)
+    >>> [(row.name, round(row.mean_loss, 2)) for row in comparison.table()]
+    [('learned', 0.35), ('SGD', 0.65)]
+    >>> json.loads(comparison.to_json())["wins"]
+    {'learned': True}
     """
 
     curves: dict[str, np.ndarray]

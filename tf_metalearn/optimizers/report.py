@@ -104,6 +104,17 @@ def print_table(comparison: Comparison, console: rich.console.Console | None = N
     Args:
         comparison: What `compare` returned.
         console: Where to; the terminal when None.
+
+    >>> curves = {"learned": np.array([[0.5, 0.1], [0.7, 0.1]]), "SGD": np.array([[0.8, 0.6], [0.8, 0.4]])}
+    >>> about = {"problem": {"name": "example"}, "runs": 2, "steps": 2}
+    >>> comparison = Comparison(curves, np.ones(2), {"SGD": 0.1}, {"SGD": {0.1: 0.65}}, about)
+    >>> print_table(comparison, rich.console.Console(width=80))
+    example: 2 paired runs of 2 steps
+    Optimizer     Rate   Mean loss   Last step  Difference
+    ...
+    learned    learned ...
+    SGD            0.1 ...
+    learned beats the best tuned baseline in mean loss over the steps: learned 0.35, SGD 0.65.
     """
     console = console or rich.console.Console()
     configuration = comparison.configuration

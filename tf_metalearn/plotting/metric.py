@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.decomposition import PCA
 
 from tf_metalearn.plotting.style import COLOURS, INK, TITLE, WRONG, legend_beside, new_figure, quiet
 
@@ -41,6 +40,8 @@ def plot_embeddings(
     >>> len(figure.axes[0].collections)
     6
     """
+    from sklearn.decomposition import PCA  # a third of the time of `import tf_metalearn`, were it at the top
+
     support, query = np.asarray(support), np.asarray(query)
     support_y, query_y = np.asarray(support_y), np.asarray(query_y)
     view = PCA(n_components=2, svd_solver="full").fit(np.concatenate([support, query]))

@@ -26,7 +26,11 @@ def rule_names() -> list[str]:
 
 
 def learner_names() -> list[str]:
-    """Returns the names of the shipped learners."""
+    """Returns the names of the shipped learners.
+
+    >>> "omniglot_prototypical" in learner_names()
+    True
+    """
     return _names("learners")
 
 
@@ -65,6 +69,9 @@ def load(name: str | Path) -> keras.Model:
 
     Raises:
         ValueError: If there is no such learner, or the file is not a whole model.
+
+    >>> load("omniglot_prototypical").embedding.input_shape
+    (None, 28, 28, 1)
     """
     learner = _open(name, "learner", learner_names())
     if not isinstance(learner, keras.Model):
@@ -83,6 +90,9 @@ def load_any(name: str | Path) -> keras.Model | UpdateRule:
 
     Raises:
         ValueError: If there is no such thing, or the file is not whole.
+
+    >>> [type(load_any(name)).__name__ for name in ("andrychowicz2016", "omniglot_maml_5way_1shot")]
+    ['CoordinatewiseLSTM', 'MAML']
     """
     return _open(name, "model", [*learner_names(), *rule_names()])
 
@@ -92,6 +102,9 @@ def card(name: str | Path) -> str:
 
     Args:
         name: As `load_any` has it.
+
+    >>> "Omniglot" in card("omniglot_prototypical"), card("my_learner.keras")
+    (True, '')
     """
     path = DIRECTORY / f"{name}.md"
     return path.read_text(encoding="utf-8").partition("\n")[2].strip() if path.exists() else ""

@@ -14,6 +14,9 @@ class Task(NamedTuple):
         parameters: `[coordinates]`, the initial parameters.
         carry: What else changes from step to step (batch-normalisation statistics, dropout seeds).
         data: What makes this instance (matrices, seeds); constant from step to step.
+
+    >>> Task(tf.zeros([3]), carry=(), data={"target": tf.ones([3])}).parameters.shape.as_list()
+    [3]
     """
 
     parameters: tf.Tensor
@@ -28,6 +31,18 @@ class Problem:
 
     Args:
         name: Shown in tables and progress bars.
+
+    >>> class Parabola(Problem):
+    ...     segments = vector_segments("theta", 1)
+    ...     def sample(self, seed):
+    ...         return Task(tf.random.stateless_normal([1], seed), carry=(), data=())
+    ...     def loss(self, task, parameters, carry, step):
+    ...         return tf.reduce_sum(parameters**2), carry
+    >>> problem = Parabola("parabola")
+    >>> task = problem.sample(tf.constant([0, 0]))
+    >>> loss, carry = problem.loss(task, tf.constant([3.0]), task.carry, tf.constant(0))
+    >>> float(loss), problem.coordinates
+    (9.0, 1)
     """
 
     def __init__(self, name: str):

@@ -154,6 +154,9 @@ def mnist(split: str) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         Images `[examples, 28, 28, 1]` uint8 and labels.
+
+    >>> if prepared.find("mnist"):  # after `tf-metalearn datasets mnist --download`
+    ...     assert mnist("test")[0].shape == (10_000, 28, 28, 1)
     """
     return _from_tfds("mnist", split)
 
@@ -167,6 +170,9 @@ def cifar100(split: str) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         Images `[examples, 32, 32, 3]` uint8 and fine labels.
+
+    >>> if prepared.find("cifar100"):  # after `tf-metalearn datasets cifar100 --download`
+    ...     assert cifar100("test")[0].shape == (10_000, 32, 32, 3)
     """
     return _from_tfds("cifar100", split)
 

@@ -59,6 +59,10 @@ class UpdateRule(keras.layers.Layer):
         Returns:
             A nest of tensors whose leading axis runs over coordinates, in the order of the coordinates. Stateless
             rules return `()`.
+
+        >>> from tf_metalearn.rules import CoordinatewiseLSTM
+        >>> [value.shape.as_list() for value in tf.nest.flatten(CoordinatewiseLSTM().initial_state(7))]
+        [[7, 20], [7, 20], [7, 20], [7, 20]]
         """
         return ()
 

@@ -23,7 +23,14 @@ REMEDIES = {
 
 
 class ServingError(RuntimeError):
-    """The server could not answer a request."""
+    """The server could not answer a request.
+
+    >>> Client("localhost:1").run("characters", {})
+    Traceback (most recent call last):
+        ...
+    tf_metalearn.serving.client.ServingError: `serving_default` of 'characters' at localhost:1 gave no answer: ...
+    Start the server, or check the address; gRPC is on port 8500 unless told otherwise.
+    """
 
 
 class Client:
@@ -38,9 +45,39 @@ class Client:
     Raises:
         ValueError: If the address is that of a web page.
 
-    Example:
-        answer = Client("localhost:8500").adapt_and_predict("characters", support_x, ["a", "b"], query_x)
-        answer["label"], answer["probabilities"]
+    Here a server that gives everyone the same answer stands for TensorFlow Serving:
+
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> from tensorflow_serving.apis import predict_pb2
+    >>> class SameAnswer(prediction_service_pb2_grpc.PredictionServiceServicer):
+    ...     def Predict(self, request, context):
+    ...         answer = {"label": [["b"]], "probabilities": [[[0.25, 0.75]]], "classes": [["a", "b"]], "error": [""]}
+    ...         tensors = {name: tf.make_tensor_proto(value) for name, value in answer.items()}
+    ...         return predict_pb2.PredictResponse(outputs=tensors)
+    >>> server = grpc.server(ThreadPoolExecutor(1))
+    >>> prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(SameAnswer(), server)
+    >>> address = f"localhost:{server.add_insecure_port('localhost:0')}"
+    >>> server.start()
+
+    A single task has no axis of tasks, neither in the request nor in the answer:
+
+    >>> client = Client(address)
+    >>> support_x, support_y, query_x = np.zeros([2, 28, 28, 1]), ["a", "b"], np.zeros([1, 28, 28, 1])
+    >>> answer = client.adapt_and_predict("characters", support_x, support_y, query_x)
+    >>> answer["label"].tolist(), answer["probabilities"].tolist()
+    (['b'], [[0.25, 0.75]])
+    >>> state = client.adapt("characters", support_x, support_y)
+    >>> client.predict_with("characters", state, query_x)["label"].tolist()
+    ['b']
+
+    Classifiers, and signatures of other models:
+
+    >>> client.predict("letters", query_x)["label"].tolist()
+    [['b']]
+    >>> sorted(client.run("anything", {"x": query_x}, signature="serving_default"))
+    ['classes', 'error', 'label', 'probabilities']
+    >>> client.close()
+    >>> _ = server.stop(None)
     """
 
     def __init__(self, address: str = "localhost:8500", timeout: float = 10.0):

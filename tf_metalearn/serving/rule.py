@@ -56,8 +56,13 @@ def export_rule(rule: UpdateRule | str, path: str | Path, about: str = "") -> Pa
     Raises:
         ValueError: If the path does not end in a number or is there already, or the rule needs segments.
 
-    Example:
-        export_rule("default", "served/my_rule/1")
+    >>> import tempfile
+    >>> from tf_metalearn.rules import GradientDescent
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     version = export_rule(GradientDescent(0.5), f"{folder}/my_rule/1")
+    ...     rule = tf.saved_model.load(str(version)).signatures
+    >>> rule["update"](gradient=tf.constant([1.0, -4.0]))["update"].numpy()
+    array([-0.5,  2. ], dtype=float32)
     """
     version = archive.check_version_folder(path)
     if isinstance(rule, str):

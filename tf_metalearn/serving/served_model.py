@@ -17,6 +17,10 @@ class ServedModel(keras.Model):
             inverted as they are read, in the server and by `tf-metalearn adapt`. May be set later; saved with the
             model.
         **kwargs: As Keras has them.
+
+    >>> import tf_metalearn as tfm
+    >>> tfm.load("omniglot_prototypical").ink
+    True
     """
 
     def __init__(self, name: str | None = None, ink: bool = False, **kwargs: Any):
@@ -24,7 +28,16 @@ class ServedModel(keras.Model):
         self.ink = ink
 
     def served(self) -> Service | ClassifierService:
-        """Returns the model as plain functions of tensors, which is what `export` writes."""
+        """Returns the model as plain functions of tensors, which is what `export` writes.
+
+        >>> import tensorflow as tf
+        >>> import tf_metalearn as tfm
+        >>> learner = tfm.PrototypicalNetwork(keras.Sequential([keras.Input([2]), keras.layers.Identity()]))
+        >>> service = learner.served()
+        >>> state = service.adapt(tf.constant([[[0.0, 0.0], [9.0, 0.0]]]), tf.constant([[0, 1]]), 2)
+        >>> service.predict(state, tf.constant([[[1.0, 0.0]]])).shape
+        TensorShape([1, 1, 2])
+        """
         raise NotImplementedError(f"{type(self).__name__} says nothing in `served`, and cannot be exported.")
 
     def export(
@@ -56,8 +69,12 @@ class ServedModel(keras.Model):
         Raises:
             ValueError: If the path is not as above or is there already, or a learner is to be written otherwise.
 
-        Example:
-            learner.export("served/characters/1")
+        >>> import tf_metalearn as tfm
+        >>> learner = tfm.PrototypicalNetwork(keras.Sequential([keras.Input([2]), keras.layers.Identity()]))
+        >>> learner.export("served/points")
+        Traceback (most recent call last):
+            ...
+        ValueError: `filepath` must be a version folder, which ends in a whole number. Received: ...
         """
         service = self.served()
         if format != "tf_saved_model" or input_signature is not None or kwargs:

@@ -43,6 +43,9 @@ class Check(NamedTuple):
         fine: Whether nothing is wrong.
         found: What was found, and of what is not fine the remedy in a second line.
         word: Of the result, in a table.
+
+    >>> Check("files", True, "0.21 MB").fine
+    True
     """
 
     name: str
@@ -63,8 +66,12 @@ def verify_export(path: str | Path) -> list[Check]:
         Python at the time of the export; how encoded images are read, where there are any; sizes are open; requests
         survive gRPC; the server's configuration lists it.
 
-    Example:
-        all(check.fine for check in verify_export("served/characters/1"))
+    >>> from tf_metalearn.rules import GradientDescent
+    >>> from tf_metalearn.serving import export_rule
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     checks = verify_export(export_rule(GradientDescent(0.1), f"{folder}/descent/1"))
+    >>> all(check.fine for check in checks)
+    True
     """
     checks = []
     for check in _checks(Path(path)):
