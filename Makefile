@@ -37,7 +37,7 @@ lint: .venv/installed
 	@.venv/bin/python -m mypy
 
 # The other benchmarks have peers of other packages.
-bench: .venv/installed $(if $(filter learned_vs_adam_% serve_% embedded_evaluation episodes,$(NAME)),,.venv-peers/installed)
+bench: .venv/installed $(if $(filter learned_vs_adam_% serve_% embedded_evaluation tensorboard_cost episodes,$(NAME)),,.venv-peers/installed)
 	@.venv/bin/python tools/benchmark.py $(NAME)
 
 .venv/installed: requirements.txt setup.py

@@ -136,7 +136,7 @@ def test_after_no_inner_step_the_accuracy_is_that_before_adaptation():
 
 @pytest.mark.parametrize("every", [0, 1.5])
 def test_epochs_between_looks_must_be_a_number(every):
-    with pytest.raises(ValueError, match="`every` must be an integer >= 1"):
+    with pytest.raises(ValueError, match="`every` must be an integer >= 1, or None"):
         tfm.MetaLearningTensorBoard("logs", every=every)
 
 
@@ -178,3 +178,32 @@ def test_a_trainer_takes_no_episodes(tmp_path):
     trainer.compile("adam")
     with pytest.raises(ValueError, match=r"`episodes` must be None for an OptimizerTrainer[\s\S]*Leave them out"):
         fit(trainer, tmp_path, episodes=next(iter(episodes())))
+
+
+def test_without_a_number_it_looks_at_the_first_and_the_last_epoch_and_no_more_than_it_may(tmp_path, monkeypatch):
+    """Looks are counted; each takes a tenth of an epoch, so that one in five is what 2 % allow."""
+    now, looks = [0.0], []
+    monkeypatch.setattr("tf_metalearn.callbacks.time.perf_counter", lambda: now[0])
+    trainer = tfm.OptimizerTrainer(tfm.CoordinatewiseLSTM(seed=0), tfm.problems.Quadratic(functions=2))
+    callback = tfm.MetaLearningTensorBoard(tmp_path)
+    callback.set_model(trainer)
+    trainer.compile("adam")
+    callback.on_train_begin()
+
+    def look():
+        looks.append(epoch)
+        now[0] += 1.0
+        return {}
+
+    monkeypatch.setattr(callback._look, "scalars", look)
+    monkeypatch.setattr(callback._look, "histograms", dict)
+    monkeypatch.setattr(callback._look, "figures", dict)
+    for epoch in range(23):
+        callback.on_epoch_begin(epoch)
+        now[0] += 10.0
+        callback.on_train_batch_end(0)
+        callback.on_epoch_end(epoch)
+    callback.on_train_end()
+    assert looks[0] == 0
+    assert looks[-1] == 22
+    assert len(looks) - 3 <= 0.02 * now[0] <= len(looks)

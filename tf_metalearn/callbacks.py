@@ -28,6 +28,8 @@ from tf_metalearn.problems import Quadratic
 RUN = "meta_learning"
 #: Inner steps of a learned optimizer that are looked at.
 OPTIMIZER_STEPS = 20
+#: Of the time of a training may go into looks.
+SHARE = 0.02
 TRY = "Try next(iter(tfm.load_episodes(..., split='validation')))."
 
 
@@ -44,7 +46,8 @@ class MetaLearningTensorBoard(keras.callbacks.Callback):
         log_dir: As `keras.callbacks.TensorBoard` has it.
         episodes: One batch of validation tasks, `(Episode, query_y)`, always the same: what is measured on few-shot
             learners is measured on these; of a data set the first batch. Not for an `OptimizerTrainer`.
-        every: Epochs from one look to the next; steps a second are written after each.
+        every: Epochs from one look to the next; steps a second are written after each. When None, it looks after the
+            first and the last epoch, and in between as often as takes 2 % of the time.
         hyperparameters: Numbers, text and booleans by name, for the HPARAMS tab; a sweep gives each run its own.
 
     Raises:
@@ -66,12 +69,12 @@ class MetaLearningTensorBoard(keras.callbacks.Callback):
         self,
         log_dir: str | os.PathLike[str],
         episodes: Any = None,
-        every: int = 1,
+        every: int | None = None,
         hyperparameters: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"`every` must be an integer >= 1. Received: every={every!r}.\nTry 1.")
+        if every is not None and (not isinstance(every, int) or every < 1):
+            raise ValueError(f"`every` must be an integer >= 1, or None. Received: every={every!r}.\nTry 1.")
         self.log_dir, self.every, self.hyperparameters = Path(log_dir), every, dict(hyperparameters or {})
         self._episodes = None if episodes is None else _batch_of_tasks(episodes)
 
@@ -83,6 +86,7 @@ class MetaLearningTensorBoard(keras.callbacks.Callback):
             write_charts(self._look.charts)
             if self.hyperparameters:
                 hparams.hparams(self.hyperparameters)
+        self._epoch, self._looked, self._spent, self._start = None, None, 0.0, time.perf_counter()
 
     def _look_at(self, model: keras.Model) -> Any:
         if isinstance(model, FewShotLearner):
@@ -109,21 +113,38 @@ class MetaLearningTensorBoard(keras.callbacks.Callback):
         self._ended = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        self._epoch = epoch
         with self._writer.as_default(step=epoch):
             tf.summary.scalar("steps_per_second", self._batches / (self._ended - self._began))
             # For the HPARAMS tab, which shows metrics of the same run only.
             for name, value in (logs or {}).items() if self.hyperparameters else ():
                 tf.summary.scalar(name, value)
-            if (epoch + 1) % self.every == 0:
-                for name, value in self._look.scalars().items():
-                    tf.summary.scalar(name, value)
-                for name, value in self._look.histograms().items():
-                    tf.summary.histogram(name, value)
-                for name, figure in self._look.figures().items():
-                    tf.summary.image(name, as_pixels(figure)[None])
+        if self._is_due(epoch):
+            self._write_look()
         self._writer.flush()
 
+    def _is_due(self, epoch: int) -> bool:
+        if self.every is not None:
+            return (epoch + 1) % self.every == 0
+        return self._looked is None or self._spent <= SHARE * (time.perf_counter() - self._start)
+
+    def _write_look(self) -> None:
+        began = time.perf_counter()
+        with self._writer.as_default(step=self._epoch):
+            for name, value in self._look.scalars().items():
+                tf.summary.scalar(name, value)
+            for name, value in self._look.histograms().items():
+                tf.summary.histogram(name, value)
+            for name, figure in self._look.figures().items():
+                tf.summary.image(name, as_pixels(figure)[None])
+        # The first one traces, which is no measure of the next.
+        if self._looked is not None:
+            self._spent += time.perf_counter() - began
+        self._looked = self._epoch
+
     def on_train_end(self, logs=None):
+        if self.every is None and self._looked != self._epoch:
+            self._write_look()
         self._writer.close()
         self._look.write_projector(self.log_dir / RUN)
 

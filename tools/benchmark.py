@@ -212,6 +212,14 @@ def embedded_evaluation(runs: int, inputs: Path) -> list[Row]:
     return [row("embedded_evaluation", "s", "embedding each episode", results)]
 
 
+def tensorboard_cost(runs: int, inputs: Path) -> list[Row]:
+    """A training of MAML of about 45 s with Keras's and our own callback for TensorBoard, against one without."""
+    with_logs, without = (ours("tensorboard", how, program="benchmark_learners.py") for how in ("--logged", "--silent"))
+    found = row("tensorboard_cost", "s", "without", alternate(with_logs, [without], runs))
+    click.echo(f"tensorboard_cost: {found.ours / found.peer - 1:.1%} of the time of training")
+    return [found]
+
+
 def episodes(runs: int, inputs: Path) -> list[Row]:
     """Sampling a 5-way 1-shot episode of 28 x 28 images with 15 queries a class, per episode."""
     batches = 12_000
@@ -270,6 +278,7 @@ BENCHMARKS: dict[str, Measurement] = {
     "maml_5step": maml("maml_5step", inner_steps=5, inner_learning_rate=0.1),
     "prototypical_step": prototypical_step,
     "embedded_evaluation": embedded_evaluation,
+    "tensorboard_cost": tensorboard_cost,
     "episodes": episodes,
     "serve_prototypical": served("serve_prototypical", "prototypical"),
     "serve_maml": served("serve_maml", "maml", inner_steps=5),
