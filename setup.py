@@ -22,12 +22,20 @@ INSTALL_REQUIRES = [
     "scipy>=1.17,<1.18",
     "click>=8.5,<8.6",
     "rich>=15,<16",
+    "tomlkit>=0.15,<0.16",
 ]
 
 EXTRAS_REQUIRE = {
     # What `make bench` compares with, in an environment of its own.
     "peers": ["jax>=0.10,<0.11", "jaxlib>=0.10,<0.11", "torch>=2.13,<2.14"],
-    "dev": ["mypy>=2.4,<2.5", "psutil>=7.2,<8", "pytest>=9.2,<10", "ruff>=0.17.6,<0.18", "setuptools>=84.2,<85"],
+    "dev": [
+        "mypy>=2.4,<2.5",
+        "psutil>=7.2,<8",
+        "pytest>=9.2,<10",
+        "pytest-xdist>=3.8,<4",
+        "ruff>=0.17.6,<0.18",
+        "setuptools>=84.2,<85",
+    ],
 }
 
 setup(
