@@ -10,6 +10,7 @@ import urllib.request
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tf_metalearn as tfm
 from tf_metalearn.callbacks import _LearnerLook
@@ -144,3 +145,36 @@ def test_a_few_shot_learner_needs_episodes(tmp_path):
     learner.compile("adam")
     with pytest.raises(ValueError, match=r"`episodes` must be a batch of tasks[\s\S]*split='validation'"):
         fit(learner, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("make", "received"),
+    [
+        (lambda: 5, "a int"),
+        (lambda: next(iter(episodes()))[0], "a Episode"),
+        (lambda: tf.data.Dataset.range(3), "a _RangeDataset"),
+        (lambda: episodes().take(0), "an empty data set"),
+    ],
+    ids=["number", "no answers", "other data", "empty"],
+)
+def test_episodes_that_are_no_batch_of_tasks_are_refused(make, received):
+    with pytest.raises(
+        ValueError, match=rf"`episodes` must be a batch of tasks, \(Episode, query_y\)\. Received: {received}"
+    ):
+        tfm.MetaLearningTensorBoard("logs", episodes=make())
+
+
+def test_models_that_do_not_learn_to_learn_are_refused(tmp_path):
+    model = keras.Sequential([keras.Input([2]), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    with pytest.raises(
+        ValueError, match=r"of a few-shot learner or an OptimizerTrainer\. Received: that of a Sequential"
+    ):
+        model.fit(np.zeros([2, 2]), np.zeros([2, 1]), verbose=0, callbacks=[tfm.MetaLearningTensorBoard(tmp_path)])
+
+
+def test_a_trainer_takes_no_episodes(tmp_path):
+    trainer = tfm.OptimizerTrainer(tfm.CoordinatewiseLSTM(seed=0), tfm.problems.Quadratic(functions=2))
+    trainer.compile("adam")
+    with pytest.raises(ValueError, match=r"`episodes` must be None for an OptimizerTrainer[\s\S]*Leave them out"):
+        fit(trainer, tmp_path, episodes=next(iter(episodes())))

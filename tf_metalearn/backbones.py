@@ -74,6 +74,27 @@ def conv4(
     return keras.Sequential([keras.Input(shape), *layers], name=name)
 
 
+def mlp(
+    shape: tuple[int, ...], hidden: tuple[int, ...] = (40, 40), outputs: int | None = None, name: str = "mlp"
+) -> keras.Sequential:
+    """Builds a network of dense ReLU layers, for tables of features and for regressions.
+
+    Args:
+        shape: Of an example; more than one axis is flattened.
+        hidden: Units of each layer.
+        outputs: Logits, or values of a regression; None for an embedding, which ends with the last hidden layer.
+        name: Of the model.
+
+    >>> mlp((12,), hidden=(64, 32)).output_shape, mlp((12,), outputs=5).output_shape
+    ((None, 32), (None, 5))
+    """
+    layers: list[keras.layers.Layer] = [keras.layers.Flatten()] if len(shape) > 1 else []
+    # An embedding may be negative.
+    layers += [keras.layers.Dense(units, "relu") for units in (hidden if outputs else hidden[:-1])]
+    layers.append(keras.layers.Dense(outputs or hidden[-1]))
+    return keras.Sequential([keras.Input(shape), *layers], name=name)
+
+
 def sinusoid_mlp(hidden: tuple[int, ...] = (40, 40)) -> keras.Sequential:
     """Builds the network for regression on sine waves: ReLU layers between one input and one output.
 
@@ -85,8 +106,7 @@ def sinusoid_mlp(hidden: tuple[int, ...] = (40, 40)) -> keras.Sequential:
 
     Reference: Finn et al. 2017, section 5.1. https://arxiv.org/abs/1703.03400
     """
-    layers = [keras.layers.Dense(units, "relu") for units in hidden]
-    return keras.Sequential([keras.Input([1]), *layers, keras.layers.Dense(1)], name="sinusoid_mlp")
+    return mlp((1,), hidden, outputs=1, name="sinusoid_mlp")
 
 
 @keras.saving.register_keras_serializable("tf_metalearn")

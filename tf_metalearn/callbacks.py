@@ -28,6 +28,7 @@ from tf_metalearn.problems import Quadratic
 RUN = "meta_learning"
 #: Inner steps of a learned optimizer that are looked at.
 OPTIMIZER_STEPS = 20
+TRY = "Try next(iter(tfm.load_episodes(..., split='validation')))."
 
 
 class MetaLearningTensorBoard(keras.callbacks.Callback):
@@ -47,7 +48,8 @@ class MetaLearningTensorBoard(keras.callbacks.Callback):
         hyperparameters: Numbers, text and booleans by name, for the HPARAMS tab; a sweep gives each run its own.
 
     Raises:
-        ValueError: If a few-shot learner is trained without `episodes`.
+        ValueError: If `episodes` are no batch of tasks, are missing for a few-shot learner or given for an
+            `OptimizerTrainer`, or the model that is trained is neither.
 
     >>> import tempfile
     >>> import tf_metalearn as tfm
@@ -71,22 +73,33 @@ class MetaLearningTensorBoard(keras.callbacks.Callback):
         if not isinstance(every, int) or every < 1:
             raise ValueError(f"`every` must be an integer >= 1. Received: every={every!r}.\nTry 1.")
         self.log_dir, self.every, self.hyperparameters = Path(log_dir), every, dict(hyperparameters or {})
-        # Of a data set, which may have no end, the first batch.
-        self._episodes = next(iter(episodes)) if isinstance(episodes, tf.data.Dataset) else episodes
+        self._episodes = None if episodes is None else _batch_of_tasks(episodes)
 
     def on_train_begin(self, logs=None):
-        if isinstance(self.model, FewShotLearner) and self._episodes is None:
-            raise ValueError(
-                "`episodes` must be a batch of tasks for a few-shot learner. Received: None.\n"
-                "Try next(iter(tfm.load_episodes(..., split='validation')))."
-            )
-        self._look = _LearnerLook(self.model, *self._episodes) if self._episodes else _OptimizerLook(self.model)
+        self._look = self._look_at(self.model)
         self._writer = tf.summary.create_file_writer(str(self.log_dir / RUN))
         with self._writer.as_default(step=0):
             tf.summary.text("configuration", f"```json\n{_configuration(self.model)}\n```")
             write_charts(self._look.charts)
             if self.hyperparameters:
                 hparams.hparams(self.hyperparameters)
+
+    def _look_at(self, model: keras.Model) -> Any:
+        if isinstance(model, FewShotLearner):
+            if self._episodes is None:
+                raise ValueError(f"`episodes` must be a batch of tasks for a few-shot learner. Received: None.\n{TRY}")
+            return _LearnerLook(model, *self._episodes)
+        if not isinstance(model, OptimizerTrainer):
+            raise ValueError(
+                "MetaLearningTensorBoard must be given to `fit` of a few-shot learner or an OptimizerTrainer. "
+                f"Received: that of a {type(model).__name__}.\nUse keras.callbacks.TensorBoard for other models."
+            )
+        if self._episodes is not None:
+            raise ValueError(
+                "`episodes` must be None for an OptimizerTrainer, which draws problems itself. Received: a batch of "
+                "tasks.\nLeave them out."
+            )
+        return _OptimizerLook(model)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._began, self._batches = time.perf_counter(), 0
@@ -113,6 +126,19 @@ class MetaLearningTensorBoard(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self._writer.close()
         self._look.write_projector(self.log_dir / RUN)
+
+
+def _batch_of_tasks(episodes: Any) -> tuple[Episode, Any]:
+    """The tasks and their answers, of a data set those of the first batch."""
+    batch = episodes
+    if isinstance(batch, tf.data.Dataset):
+        # It may have no end.
+        batch = next(iter(batch), None)
+    pair = isinstance(batch, tuple | list) and len(batch) == 2
+    if not pair or not isinstance(batch[0], tuple | list) or len(batch[0]) != len(Episode._fields):
+        received = "an empty data set" if batch is None else f"a {type(episodes).__name__}"
+        raise ValueError(f"`episodes` must be a batch of tasks, (Episode, query_y). Received: {received}.\n{TRY}")
+    return Episode(*batch[0]), batch[1]
 
 
 class _LearnerLook:

@@ -23,6 +23,7 @@ def run_learner(name: str, directory: Path, seed: int, data_dir: str | None, shi
         Tables as Markdown, and the pictures' files.
     """
     from tf_metalearn import load, set_cpu_threads
+    from tf_metalearn.episodes import SOURCES
 
     known = learner_experiments()
     experiment = known[name]
@@ -34,6 +35,7 @@ def run_learner(name: str, directory: Path, seed: int, data_dir: str | None, shi
     pictures = draw(learner, experiment, name, directory, seed + 1, data_dir)
     # Ready to evaluate, without the state of the optimizer that trained it.
     learner.compile("sgd", loss=experiment.loss)
+    learner.ink = experiment.source in SOURCES and SOURCES[experiment.source].ink
     learner.save(directory / f"{name}.keras")
     for baseline in experiment.baselines:
         folder = directory.parent / baseline

@@ -16,7 +16,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
 
 
 class Refused(Exception):
@@ -107,6 +107,22 @@ class Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
             response.outputs[output].CopyFrom(tf.make_tensor_proto(value))
         return response
 
+    def GetModelMetadata(self, request, context):
+        try:
+            _, session = self._models.session(request.model_spec.name)
+        except Refused as error:
+            context.abort(error.code, str(error))
+        found = get_model_metadata_pb2.SignatureDefMap()
+        for name, signature in session.signatures.items():
+            for part in ("inputs", "outputs"):
+                for argument, spec in getattr(signature, part).items():
+                    info = getattr(found.signature_def[name], part)[argument]
+                    info.name, info.dtype = spec.tensor, spec.dtype
+                    info.tensor_shape.CopyFrom(tf.TensorShape(spec.shape).as_proto())
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        response.metadata["signature_def"].Pack(found)
+        return response
+
 
 def handler(models):
     """A handler of REST requests."""
@@ -134,7 +150,9 @@ def handler(models):
             _, _, specs = models.signature(name, signature)
             rows = body.get("instances")
             values = body.get("inputs") if rows is None else rows
-            if len(specs.inputs) == 1 and not isinstance(values[0] if rows else values, dict):
+            first = values[0] if rows else values
+            # An encoded value is a value, and not a row of named ones.
+            if len(specs.inputs) == 1 and (not isinstance(first, dict) or set(first) == {"b64"}):
                 [only] = specs.inputs
                 values = {only: values}
             elif rows is not None:

@@ -39,6 +39,31 @@ def test_paths_that_do_not_end_in_a_number_are_refused(make_linear, tmp_path, na
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("7", "served/NAME/7"),
+        ("letters/1", "served/letters/1"),
+        ("../3", "served/NAME/3"),
+        ("/letters/1", "served/letters/1"),
+        ("letters", "served/letters/1"),
+    ],
+)
+def test_paths_without_a_folder_for_all_models_are_refused(make_linear, tmp_path, monkeypatch, path, remedy):
+    """The server's files would go where nobody expects them."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    with pytest.raises(ValueError, match=rf"`filepath` must [\s\S]*Try '{remedy}'"):
+        tfm.PrototypicalNetwork(make_linear([2], 2)).export(path)
+    assert not list((tmp_path / "work").iterdir())
+
+
+@pytest.mark.parametrize("path", ["served/letters/1", "../letters/1"])
+def test_paths_with_a_folder_for_all_models_are_taken(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    assert archive.check_version_folder(path).is_absolute()
+
+
 def test_a_version_that_is_there_is_refused_and_stays_as_it_is(tmp_path):
     put(tmp_path / "double" / "7")
     before = files(tmp_path)

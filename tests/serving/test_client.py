@@ -245,6 +245,83 @@ def test_a_damaged_task_does_not_raise_and_its_neighbours_are_answered(client, p
         np.testing.assert_array_equal(answer[output][[0, 2]], value[[0, 2]])
 
 
+# What is given wrongly is refused before it is sent -------------------------------------------------------------------
+
+
+def test_paths_of_files_are_read(client, pictures, png, tmp_path):
+    files = [png(part[0]).tolist() for part in pictures]
+    paths = []
+    for part, contents in zip(("support", "query"), files, strict=True):
+        paths.append([tmp_path / f"{part}{place}.png" for place, _ in enumerate(contents)])
+        for path, content in zip(paths[-1], contents, strict=True):
+            path.write_bytes(content)
+    expected = client.adapt_and_predict("characters", files[0], LABELS["text"][0], files[1])
+    for kind in (Path, str):
+        support, query = ([kind(path) for path in part] for part in paths)
+        answer = client.adapt_and_predict("characters", support, LABELS["text"][0], query)
+        np.testing.assert_array_equal(answer["probabilities"], expected["probabilities"])
+    with pytest.raises(FileNotFoundError, match=r"nothing\.png"):
+        client.predict("characters", [str(tmp_path / "nothing.png")])
+
+
+NUMBERS, FILES = np.zeros([4, 8, 8, 1]), [b"file"] * 4
+
+
+@pytest.mark.parametrize(
+    ("support", "labels", "query", "says"),
+    [
+        (
+            NUMBERS,
+            [0, 1, 0],
+            NUMBERS,
+            r"`support_y` must have a label for each example.*shape \[3\] and .*\[4, 8, 8, 1\]",
+        ),
+        (NUMBERS, [[0, 1, 0, 1]], NUMBERS[None], r"`support_y` must have a label for each example"),
+        (NUMBERS[None], [0, 1, 0, 1], NUMBERS, r"`support_y` must have a label for each example"),
+        (
+            NUMBERS[None],
+            [[0, 1, 0, 1]],
+            NUMBERS,
+            r"`query_x` must have queries for each task.*1 tasks and queries of 4",
+        ),
+        (NUMBERS, [0, 1, 0, 1], FILES, r"`query_x` must be of the kind.*Received: encoded images for numbers"),
+        (FILES, [0, 1, 0, 1], NUMBERS, r"`query_x` must be of the kind.*Received: numbers for encoded images"),
+        (FILES, [[0, 1, 0, 1]], FILES, r"`support_x` must be \[tasks, examples, .*many tasks"),
+        (FILES, [0, 1, 0, 1], b"file", r"`query_x` must be \[examples, .*a single task"),
+        (NUMBERS, [0.0, 1.0, 0.0, 1.0], NUMBERS, r"`support_y` must hold values, .*or be whole numbers or text"),
+        (NUMBERS, 3, NUMBERS, r"`support_y` must hold labels, \[tasks, support\]"),
+        ([[0.0], [0.0, 1.0]], [0, 1], NUMBERS, r"`support_x` must have as many examples.*unequal lengths"),
+        ([FILES, FILES[:2]], [[0] * 4, [0] * 4], FILES, r"`support_x` must have as many examples.*unequal lengths"),
+        (np.full([4, 8, 8, 1], 200, np.uint8), [0, 1, 0, 1], NUMBERS, r"`support_x` must be numbers.*up to 200"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_in_words(support, labels, query, says):
+    with Client("localhost:1") as client, pytest.raises(ValueError, match=says) as caught:
+        client.adapt_and_predict("characters", support, labels, query)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_whole_numbers_of_0_and_1_are_sent(client, pictures):
+    support, query = ((part[0, ..., None] > 128).astype("uint8") for part in pictures)
+    assert client.adapt_and_predict("characters", support, LABELS["numbers"][0], query)["error"] == ""
+
+
+def test_an_address_of_rest_is_refused():
+    with pytest.raises(ValueError, match=r"`address` must be the host and port of gRPC[\s\S]*Try 'example\.org:8500'"):
+        Client("http://example.org:8501/v1/models")
+
+
+def test_the_server_says_what_it_takes_and_the_client_passes_it_on(client):
+    with pytest.raises(ServingError) as caught:
+        client.adapt_and_predict("characters", np.zeros([4, 8, 8, 1]), [0, 1, 0, 1], np.zeros([1, 2, 8, 8, 1]))
+    expected = "`query_x` must be float32 [any, any, 8, 8, 1]. Received: float32 [1, 1, 2, 8, 8, 1]."
+    assert expected in str(caught.value)
+    with pytest.raises(ServingError, match=r"It takes `x`\. Received: `y`"):
+        client.run("mine", {"y": np.zeros([1, 4], "float32")})
+    with pytest.raises(ServingError, match=r"There are: embed, serving_default\. "):
+        client.run("mine", {"x": np.zeros([1, 4], "float32")}, "serve_sounds")
+
+
 # Errors --------------------------------------------------------------------------------------------------------------
 
 
@@ -324,16 +401,31 @@ def test_a_classifier_answers_rows_of_plain_json(server, client):
     np.testing.assert_allclose([row["probabilities"] for row in predictions], expected["probabilities"], atol=1e-6)
 
 
-def test_the_example_of_the_readme_is_answered(server, models, tmp_path):
+def test_the_examples_of_the_readme_are_answered(server, models, pictures_in_folders, monkeypatch):
+    """Those of REST, and those of Python that read pictures."""
     folder, _ = models
-    for model in ("characters", "points", "waves", "mine"):
+    monkeypatch.chdir(pictures_in_folders)
+    for model in ("characters", "points", "waves", "mine", "sides"):
         text = (folder / model / "README.md").read_text()
-        shell = re.search(r"python -c '(.*?)' > request.json", text, re.DOTALL).group(1)
-        done = subprocess.run([sys.executable, "-c", shell], capture_output=True, text=True, check=True, cwd=tmp_path)
-        body = json.loads(done.stdout)
-        answer = post(server, model, body)
-        errors = answer["outputs"]["error"] if "outputs" in answer else [row["error"] for row in answer["predictions"]]
-        assert set(errors) == {""}
+        for shell in re.findall(r"python -c '(.*?)' > request.json", text, re.DOTALL):
+            done = subprocess.run([sys.executable, "-c", shell], capture_output=True, text=True, check=True)
+            answer = post(server, model, json.loads(done.stdout))
+            found = (
+                answer["outputs"]["error"] if "outputs" in answer else [row["error"] for row in answer["predictions"]]
+            )
+            assert set(found) == {""}
+    python = re.search(r"```python\n(.*?)```", (folder / "characters" / "README.md").read_text(), re.DOTALL).group(1)
+    names = {}
+    exec(python.replace("localhost:8500", server.grpc), names)
+    assert names["answer"]["error"] == ""
+    assert set(names["answer"]["label"]) <= {"alpha", "beta"}
+
+
+def test_rows_of_one_input_may_be_encoded(server, png):
+    """The real server takes `{"b64": ...}` for a value, and not for a row with an input of that name."""
+    rows = [{"b64": base64.b64encode(one).decode()} for one in png(np.zeros([2, 8, 8], np.uint8))]
+    predictions = post(server, "sides", {"signature_name": "serve_bytes", "instances": rows})["predictions"]
+    assert [row["error"] for row in predictions] == ["", ""]
 
 
 @pytest.mark.parametrize(("model", "signature", "status"), [("nobody", "serving_default", 404), ("mine", "no", 400)])

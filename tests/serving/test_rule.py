@@ -79,6 +79,13 @@ def test_a_rule_with_segments_is_refused(rule, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_name_of_a_shipped_rule_will_do_and_brings_its_card(tmp_path):
+    version = export_rule("default", tmp_path / "rule" / "1")
+    assert "The rule of `LearnedOptimizer()`" in (version.parent / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="`rule` must be the name of a shipped rule"):
+        export_rule("defualt", tmp_path / "rule" / "2")
+
+
 def test_a_version_that_is_there_or_is_no_number_is_refused(tmp_path):
     rule = rules.GradientDescent(0.1)
     with pytest.raises(ValueError, match="`filepath` must be a version folder"):
@@ -89,11 +96,12 @@ def test_a_version_that_is_there_or_is_no_number_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("make", [*makers(), pytest.param(lambda: rules.GradientDescent(0.1), id="stateless")])
-def test_the_example_of_the_readme_runs_as_it_stands(make, tmp_path, monkeypatch):
+def test_the_example_of_the_readme_runs_as_it_stands(make, tmp_path, monkeypatch, capsys):
     version = export_rule(make(), tmp_path / "rule" / "1")
     text = (version.parent / "README.md").read_text()
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(text.split("```python\n")[1].split("```")[0], names)
+    assert capsys.readouterr().out.startswith("Sum of squares: ")
     assert np.isfinite(names["parameters"]).all()
     assert not np.allclose(names["parameters"], 1)

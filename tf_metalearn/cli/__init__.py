@@ -11,7 +11,10 @@ import click
 from tf_metalearn.cli.adapt import adapt
 from tf_metalearn.cli.compare import compare
 from tf_metalearn.cli.datasets import datasets
+from tf_metalearn.cli.evaluate import evaluate
 from tf_metalearn.cli.export import export
+from tf_metalearn.cli.runs import runs
+from tf_metalearn.cli.train import train
 
 
 class _Verbs(click.Group):
@@ -51,7 +54,7 @@ def main(debug: bool) -> None:
       tf-metalearn compare --problem digits
       tf-metalearn compare my_rule.keras --problem mnist --out results
       tf-metalearn adapt omniglot_prototypical --support letters --query unknown
-      tf-metalearn export omniglot_prototypical saved_models/characters/1 --verify
+      tf-metalearn export omniglot_prototypical served/characters/1 --verify
 
     \b
     Shell completion, for bash (zsh and fish likewise); add it to ~/.bashrc:
@@ -59,5 +62,5 @@ def main(debug: bool) -> None:
     """
 
 
-for verb in (adapt, compare, datasets, export):
+for verb in (train, evaluate, adapt, export, compare, datasets, runs):
     main.add_command(verb)

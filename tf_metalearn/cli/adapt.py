@@ -1,67 +1,107 @@
 """`tf-metalearn adapt`: a learner becomes a classifier of your own pictures."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tf_metalearn.cli.common import in_words_of_the_command_line, start_tensorflow
+from tf_metalearn.runs.folder import model_file
+
 
 @click.command()
 @click.argument("model")
 @click.option(
-    "--support", required=True, type=click.Path(path_type=Path), help="Folder with a folder of pictures for each class."
+    "--support",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with a folder of pictures for each class.",
 )
-@click.option("--query", type=click.Path(path_type=Path), help="Folder of pictures to tell apart, in folders or not.")
-@click.option("--csv", "table", type=click.Path(dir_okay=False, path_type=Path), help="Write what is said of them.")
-@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the classifier: FILE.keras.")
 @click.option(
-    "--invert/--no-invert", default=None, help="Dark pixels of pictures become 1.  [default: of shipped learners, ink]"
+    "--query",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of pictures to tell apart, in folders or not.",
 )
+@click.option("--csv", "table", type=click.Path(dir_okay=False, path_type=Path), help="Write what is said of them.")
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw what is said of them: FILE.png.")
+@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the classifier: FILE.keras.")
+@click.option("--invert/--no-invert", default=None, help="Dark pixels of pictures become 1.  [default: as MODEL knows]")
 def adapt(
-    model: str, support: Path, query: Path | None, table: Path | None, save: Path | None, invert: bool | None
+    model: str,
+    support: Path,
+    query: Path | None,
+    table: Path | None,
+    picture: Path | None,
+    save: Path | None,
+    invert: bool | None,
 ) -> None:
     """Adapt a learner to your own pictures, and tell others apart.
 
-    MODEL is the name of a shipped learner or a .keras file. Pictures are resized to what it takes. One example of each
-    class will do; with metric learners classes may be any number.
+    MODEL is a run's folder, the name of a shipped learner, or a .keras file. Pictures are resized to what it takes. One
+    example of each class will do; with metric learners classes may be any number.
 
     \b
     Examples:
       tf-metalearn adapt omniglot_prototypical --support letters --query unknown --csv unknown.csv
+      tf-metalearn adapt runs/my_run --support letters --query unknown --picture unknown.png
       tf-metalearn adapt omniglot_prototypical --support letters --save letters.keras
     """
     if save is not None and save.suffix != ".keras":
         raise click.UsageError(f"--save must end in '.keras'. Received: '{save}'. Try '{save.with_suffix('.keras')}'.")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if query is None and (beside := [f for f, v in (("--csv", table), ("--picture", picture)) if v is not None]):
+        raise click.UsageError(f"{beside[0]} needs --query, the pictures to tell apart. Received: none.")
+    start_tensorflow()
     from tf_metalearn import pretrained
     from tf_metalearn.episodes import images
-    from tf_metalearn.episodes.folders import read_pictures
+    from tf_metalearn.episodes.folders import image_files, read_pictures
     from tf_metalearn.learners import FewShotLearner
     from tf_metalearn.serving.export import picture_format
 
-    learner = pretrained.load(model)
+    learner = pretrained.load(model_file(model))
     if not isinstance(learner, FewShotLearner):
         raise click.UsageError(f"MODEL must be a learner. Received: '{model}', a {type(learner).__name__}.")
-    form = picture_format(learner.served().query_shape, invert=False)
+    service = learner.served()
+    form = picture_format(service.query_shape, invert=False)
     if form is None:
         raise click.UsageError(f"MODEL must be a learner of images. Received: '{model}', which takes something else.")
-    ink = model in pretrained.learner_names() if invert is None else invert
-    to_array = images.finish((form.height, form.width), "L" if form.channels == 1 else "RGB", ink)
-    x, _, classes = read_pictures(support, to_array)
+    if invert is not None:
+        learner.ink = invert
+    to_array = images.finish((form.height, form.width), "L" if form.channels == 1 else "RGB", learner.ink)
+    with in_words_of_the_command_line(root="--support"):
+        x, _, classes = read_pictures(support, to_array)
     if "" in classes:
         raise click.UsageError(f"--support: '{support}' has pictures outside of class folders. Move them into some.")
+    folders = [path for path in sorted(support.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    if empty := [path.name for path in folders if not any(image_files(path))]:
+        raise click.UsageError(
+            f"--support: there are no pictures in {', '.join(empty)}. Put some in, or remove the folder."
+        )
+    named = list(dict.fromkeys(classes))
+    least, most = (2 if service.threshold is None else 1), service.most_classes
+    if len(named) < least or (most is not None and len(named) > most):
+        wanted = f"{least} or more" if most is None else f"{least} to {most}"
+        raise click.UsageError(
+            f"--support must have {wanted} class folders for this learner. Received: {len(named)}: {', '.join(named)}."
+        )
+    if query is not None:
+        with in_words_of_the_command_line(root="--query"):
+            queries, files, truth = read_pictures(query, to_array)
     classifier = learner.adapt(x, classes)
     click.echo(f"Adapted to {len(x)} pictures of {len(classifier.classes)} classes: {', '.join(classifier.classes)}")
     if query is not None:
-        x, files, truth = read_pictures(query, to_array)
-        _tell_apart(classifier, x, [file.relative_to(query).as_posix() for file in files], truth, table)
+        _tell_apart(classifier, queries, [file.relative_to(query).as_posix() for file in files], truth, table)
+        if picture is not None:
+            from tf_metalearn.plotting import plot_answers
+
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            probabilities = classifier.predict(queries, verbose=0)
+            plot_answers(x, classes, queries, probabilities, classifier.classes, learner.ink).savefig(picture)
+            click.echo(f"Picture     {picture}")
     if save is not None:
         save.parent.mkdir(parents=True, exist_ok=True)
         classifier.save(save)
-        invert_too = " --invert" if ink else ""
         click.echo(f"Classifier  {save}")
-        click.echo(f"Serve       tf-metalearn export {save} saved_models/{save.stem}/1{invert_too} --verify")
+        click.echo(f"Serve       tf-metalearn export {save} served/{save.stem}/1 --verify")
 
 
 def _tell_apart(classifier: Any, x: Any, names: list[str], truth: list[str], table: Path | None) -> None:

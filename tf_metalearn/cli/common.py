@@ -2,12 +2,33 @@
 
 import contextlib
 import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import click
 
-def start_tensorflow() -> None:
-    """Gives TensorFlow the threads that suit small graphs, and less to say."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+#: What TensorFlow's C++ libraries log when they are loaded about the machine: information and warnings.
+NEWS = re.compile(rb"[IW]\d{4} |WARNING: All log messages before absl::|To enable the following instructions")
+
+
+def start_tensorflow(many_small_operations: bool = True) -> None:
+    """Imports TensorFlow without its news of the machine, and gives it the threads that suit what it is to do.
+
+    What Python raises or warns of stays, and so does what C++ logs as it ends a process. Its other errors come as
+    Python's, but for some that are none, such as that there is no GPU. TF_CPP_MIN_LOG_LEVEL=0 shows everything.
+
+    Args:
+        many_small_operations: Whether each runs on one thread; see `set_cpu_threads`.
+    """
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "0" and "tensorflow" not in sys.modules:
+        with _without_news():
+            import tensorflow  # noqa: F401
+    if not many_small_operations:
+        return
     from tf_metalearn.threads import set_cpu_threads
 
     # Only speed depends on it: inside a process where TensorFlow already runs, its threads stay as they are.
@@ -15,8 +36,57 @@ def start_tensorflow() -> None:
         set_cpu_threads()
 
 
+@contextlib.contextmanager
+def _without_news() -> Iterator[None]:
+    """Leaves out of what is written to stderr past Python whatever is news; that comes before logs have levels."""
+    python, real = sys.stderr, os.dup(2)
+    with tempfile.TemporaryFile() as written, os.fdopen(os.dup(2), "w", buffering=1) as direct:
+        # What Python writes goes on at once.
+        sys.stderr = direct if python is sys.__stderr__ else python
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr = python
+            os.dup2(real, 2)
+            os.close(real)
+            written.seek(0)
+            os.write(2, b"".join(line for line in written if not NEWS.match(line)))
+
+
+@contextlib.contextmanager
+def in_words_of_the_command_line(**said: str) -> Iterator[None]:
+    """Errors of functions as usage errors, which call their arguments what the command line calls them.
+
+    Args:
+        **said: What the command line says, by the arguments' names: `root="--support"`.
+    """
+    try:
+        yield
+    except ValueError as error:
+        message = str(error)
+        for argument, option in said.items():
+            message = message.replace(f"`{argument}`", option)
+        raise click.UsageError(message) from error
+
+
 def complete_files(word: str) -> list[Any]:
     """Tells the shell to complete paths."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(word, type="file")]
+
+
+def show_comparison(comparison: Any, folder: Path) -> None:
+    """Prints a comparison of optimizers, and writes its report.
+
+    Args:
+        comparison: A `Comparison`.
+        folder: Where the report goes.
+    """
+    from tf_metalearn.optimizers import report
+
+    report.print_table(comparison)
+    written = report.report(comparison, folder)
+    click.echo(f"\nCurves      {written.picture}\nFigures     {written.json}")
+    click.echo(f"TensorBoard tensorboard --logdir {written.tensorboard}")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from tf_metalearn.cli.common import complete_files, start_tensorflow
+from tf_metalearn.cli.common import complete_files, show_comparison, start_tensorflow
+from tf_metalearn.runs.folder import model_file
 
 
 @click.command()
@@ -36,10 +37,10 @@ def compare(
 ) -> None:
     """Pit a learned optimizer against SGD, RMSprop, Adam and Nesterov.
 
-    RULE is the name of a shipped rule or the path of a .keras file; the rule of `LearnedOptimizer()` when left out.
-    Each of the others first gets its best learning rate from a grid on the same problem. Then all train the same
-    fresh instances, on data kept for testing. Prints a table and writes DIR/curves.png, DIR/comparison.json and
-    DIR/tensorboard.
+    RULE is the name of a shipped rule, a .keras file, or the folder of a run; when left out, it is the rule of
+    `LearnedOptimizer()`. Each of the others first gets its best learning rate from a grid on the same problem. Then all
+    train the same fresh instances, on data kept for testing. Prints a table and writes DIR/curves.png,
+    DIR/comparison.json and DIR/tensorboard.
 
     \b
     Examples:
@@ -55,7 +56,7 @@ def compare(
     if problem_name not in problems.PRESETS:
         known = ", ".join(problems.PRESETS)
         raise click.BadParameter(f"{problem_name!r} is not a known problem. Known: {known}.", param_hint="--problem")
-    loaded = load_rule(rule or DEFAULT_RULE)
+    loaded = load_rule(model_file(rule or DEFAULT_RULE))
     out = out or Path("comparisons", problem_name)
     # Better to fail now than after the work.
     out.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,4 @@ def compare(
             tuning_runs=tuning_runs,
             progress=progress,
         )
-    report.print_table(result)
-    written = report.report(result, out)
-    click.echo(f"\nCurves      {written.picture}\nFigures     {written.json}")
-    click.echo(f"TensorBoard tensorboard --logdir {written.tensorboard}")
+    show_comparison(result, out)

@@ -1,11 +1,12 @@
 """`tf-metalearn datasets`: lists data sets, gets one, or draws an episode."""
 
-import os
 import textwrap
 from pathlib import Path
 from typing import Any
 
 import click
+
+from tf_metalearn.cli.common import start_tensorflow
 
 
 @click.command()
@@ -49,12 +50,12 @@ def datasets(
       tf-metalearn datasets omniglot --download
       tf-metalearn datasets my_images --split all --draw episode.png
     """
+    start_tensorflow()
     if name is None:
         if download or draw:
             raise click.UsageError("NAME must say which data set. Received: none. See `tf-metalearn datasets`.")
         _list_data_sets(data_dir)
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from tf_metalearn import episodes
 
     if download:

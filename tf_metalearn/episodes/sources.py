@@ -42,6 +42,7 @@ class Source:
         protocols: The first is the default.
         dataset: Its name in tensorflow_datasets; empty if it is the user's own folder.
         download_size: Megabytes.
+        ink: Whether examples are drawn in ink, 1 where a picture on paper is dark; see `ink` of learners.
     """
 
     summary: str
@@ -52,6 +53,7 @@ class Source:
     protocols: Mapping[str, Protocol]
     dataset: str = ""
     download_size: float = 0.0
+    ink: bool = False
 
 
 def _omniglot(data_dir, image_size):
@@ -132,6 +134,7 @@ SOURCES: dict[str, Source] = {
         },
         dataset="omniglot",
         download_size=17.95,
+        ink=True,
     ),
     "cifar_fs": Source(
         summary="CIFAR-100's classes, 64 to train, 16 to validate, 20 to test; 600 images each",
@@ -159,6 +162,7 @@ SOURCES: dict[str, Source] = {
         image_size=28,
         protocols={"glyphs": Protocol(lambda: by_hash([f"glyph{number:04d}" for number in range(1200)]))},
         dataset="glyphs",
+        ink=True,
     ),
 }
 

@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.functional import mean_loss
-from tf_metalearn.serving.export import export_learner
+from tf_metalearn.serving.served_model import ServedModel
 from tf_metalearn.serving.service import Service
 
 
-class FewShotLearner(keras.Model):
+class FewShotLearner(ServedModel):
     """A model of episodes: `learner(episode)` adapts to each task's support set and predicts its query set.
 
     A data set of `(Episode, query_y)` is Keras's `(x, y)`, so that `fit`, `evaluate`, `predict`, losses, metrics and
@@ -21,6 +21,7 @@ class FewShotLearner(keras.Model):
 
     Args:
         name: Of the model.
+        ink: Whether examples are pictures of ink, 1 where they are dark, as Omniglot's; see `ServedModel`.
 
     With one example of each class, in the order of the classes:
 
@@ -137,53 +138,6 @@ class FewShotLearner(keras.Model):
         TensorShape([1, 1, 2])
         """
         raise NotImplementedError(f"{type(self).__name__} says nothing in `served`, and cannot be exported.")
-
-    def export(
-        self,
-        filepath: Any,
-        format: str = "tf_saved_model",
-        verbose: bool | None = None,
-        input_signature: Any = None,
-        *,
-        about: str = "",
-        invert: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        """Writes a SavedModel for TensorFlow Serving, which adapts to support sets inside the server.
-
-        Beside the version come a README, and for all models in the same folder `models.config`, `batching.config` and
-        `compose.yaml`.
-
-        Args:
-            filepath: Of the version: a folder for all models, the model's name and a number, such as
-                "saved_models/characters/1". It must not be there yet.
-            format: "tf_saved_model".
-            verbose: Whether to say where it is.
-            input_signature: None; learners have signatures of their own, which the README lists.
-            about: Markdown for the README: data, training, accuracy, licence.
-            invert: Whether dark pixels of encoded images become 1, for learners of ink on paper.
-            **kwargs: None; Keras has some for other formats.
-
-        Raises:
-            ValueError: If the path does not end in a number or is there already, or an argument is not as above.
-
-        >>> import tf_metalearn as tfm
-        >>> learner = tfm.PrototypicalNetwork(keras.Sequential([keras.Input([2]), keras.layers.Identity()]))
-        >>> learner.export("saved_models/points")
-        Traceback (most recent call last):
-            ...
-        ValueError: `filepath` must be a version folder, which ends in a whole number. Received: '.../points'.
-        TensorFlow Serving passes over others. Try '.../points/1'.
-        """
-        if format != "tf_saved_model" or input_signature is not None or kwargs:
-            raise ValueError(
-                "`format` must be 'tf_saved_model', `input_signature` None and nothing else given. Received: "
-                f"format={format!r}, input_signature={input_signature!r} and {sorted(kwargs)}.\n"
-                "A learner's signatures are fixed; for another format export what `adapt` returns."
-            )
-        version = export_learner(filepath, self.served(), about, invert)
-        if verbose is not False:
-            print(f"Written: '{version}'.")
 
     def adapt(self, support_x: Any, support_y: Any) -> keras.Model:
         """Returns a classifier for one task; the learner stays as it is.

@@ -32,6 +32,7 @@ class FineTuning(FewShotLearner):
         inner_steps: On a task.
         inner_learning_rate: Of Adam on a task.
         name: Of the model.
+        **kwargs: As `FewShotLearner` has them: whether pictures are of `ink`.
 
     Raises:
         ValueError: If the embedding returns no vectors, a number is not in its range, or the method is unknown.
@@ -170,7 +171,7 @@ class FineTuning(FewShotLearner):
             return adaptation.advance(adaptation.start(), x, task.support_y, self.inner_steps, settings).parameters
 
         StatelessModel(model).assign(run())
-        return AdaptedClassifier(whole, tuple(classes))
+        return AdaptedClassifier(whole, tuple(classes), ink=self.ink)
 
     def served(self) -> Service:
         adaptation, settings = self._adaptation, Settings(training=False, second_derivatives=False)

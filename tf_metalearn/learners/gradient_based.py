@@ -64,6 +64,7 @@ class GradientBasedLearner(FewShotLearner):
         statistics_per_step: Whether batch normalisation keeps averages for each inner step.
         inner_loss: Of the support set; the cross-entropy of logits when None.
         name: Of the model.
+        **kwargs: As `FewShotLearner` has them: whether pictures are of `ink`.
 
     Raises:
         ValueError: If the base learner is not built, or a number is not in its range.
@@ -337,7 +338,7 @@ class GradientBasedLearner(FewShotLearner):
         if not model.built:
             model(task.support_x)
         StatelessModel(model).assign(parameters, non_trainable)
-        return model if labels is not None else AdaptedClassifier(model, tuple(classes))
+        return model if labels is not None else AdaptedClassifier(model, tuple(classes), ink=self.ink)
 
     def _adapt_and_normalise(
         self, support_x: tf.Tensor, support_y: tf.Tensor

@@ -27,6 +27,7 @@ class MetricLearner(FewShotLearner):
         threshold: Classifiers say "none of these" of queries whose largest logit is less; None never does. See
             `calibrate`, which finds one.
         name: Of the model.
+        **kwargs: As `FewShotLearner` has them: whether pictures are of `ink`.
 
     Raises:
         ValueError: If the embedding is not built, or its features have another number of axes than the algorithm's.
@@ -134,7 +135,7 @@ class MetricLearner(FewShotLearner):
         Raises:
             ValueError: If there are no examples, not a label for each, only one class, or values are not finite.
         """
-        classifier = SupportClassifier(_copy(self))
+        classifier = SupportClassifier(_copy(self), ink=self.ink)
         classes, numbers = class_numbers(support_y)
         x = as_array("support_x", support_x)
         if not len(classes) or len(x) != len(numbers):
@@ -170,6 +171,7 @@ class SupportClassifier(TaskClassifier):
         learner: Whose embedding and comparison it uses.
         classes: Labels; they come with their examples, by `add_class` or from a saved file.
         name: Of the model.
+        **kwargs: As `TaskClassifier` has them.
     """
 
     def __init__(

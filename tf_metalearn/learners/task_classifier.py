@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_metalearn.serving.export import export_classifier
+from tf_metalearn.serving.served_model import ServedModel
 from tf_metalearn.serving.service import ClassifierService
 
 
-class TaskClassifier(keras.Model):
+class TaskClassifier(ServedModel):
     """A classifier of one task's classes: `predict` returns probabilities `[examples, classes]`.
 
     It is compiled, and `evaluate(x, y)` takes labels of the kind that it was adapted to.
@@ -19,6 +19,7 @@ class TaskClassifier(keras.Model):
     Args:
         classes: The labels, in the order of the probabilities.
         name: Of the model.
+        **kwargs: As `ServedModel` has them: whether pictures are of `ink`.
     """
 
     def __init__(self, classes: Sequence[Hashable] = (), name: str = "task_classifier", **kwargs: Any):
@@ -54,39 +55,6 @@ class TaskClassifier(keras.Model):
             )
         return np.array([self._classes.index(label) for label in listed], np.int32)
 
-    def served(self) -> ClassifierService:
-        """Returns the classifier as plain functions of tensors, which is what `export` writes."""
-        raise NotImplementedError(f"{type(self).__name__} says nothing in `served`, and cannot be exported.")
-
-    def export(
-        self,
-        filepath: Any,
-        format: str = "tf_saved_model",
-        verbose: bool | None = None,
-        input_signature: Any = None,
-        *,
-        about: str = "",
-        invert: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        """Writes a SavedModel for TensorFlow Serving that says the labels of examples; see `FewShotLearner.export`.
-
-        Args:
-            filepath: Of the version, such as "saved_models/my_classes/1". It must not be there yet.
-            format: "tf_saved_model"; Keras's `export` writes all others.
-            verbose: Whether to say where it is.
-            input_signature: None; for another, Keras's `export` writes a model without labels.
-            about: Markdown for the README: data, training, accuracy, licence.
-            invert: Whether dark pixels of encoded images become 1, for learners of ink on paper.
-            **kwargs: As Keras has them for other formats.
-        """
-        if format != "tf_saved_model" or input_signature is not None or kwargs:
-            super().export(filepath, format, verbose, input_signature, **kwargs)
-            return
-        version = export_classifier(filepath, self.served(), about, invert)
-        if verbose is not False:
-            print(f"Written: '{version}'.")
-
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "classes": [_encoded(label) for label in self._classes]}
 
@@ -104,6 +72,7 @@ class AdaptedClassifier(TaskClassifier):
         model: The base learner, with adapted weights.
         classes: The labels of its outputs; outputs beyond them are left out.
         name: Of the model.
+        **kwargs: As `TaskClassifier` has them.
     """
 
     def __init__(

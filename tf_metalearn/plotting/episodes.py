@@ -71,14 +71,14 @@ def plot_episode(episode: Any, query_y: Any = None, predictions: Any = None, tas
     for label, chosen in enumerate(rows):
         if support_x.ndim == 4:
             for column, number in enumerate(chosen):
-                _draw_image(axes, support_x[number], column, label, INK)
+                draw_image(axes, support_x[number], column, label, INK)
         else:
             _draw_features(axes, support_x[label], shots, label)
     for label, chosen in enumerate(queries):
         for column, number in enumerate(chosen):
             right = None if predictions is None or query_y is None else predictions[number] == query_y[number]
             colour = "#BBBBBB" if right is None else RIGHT if right else WRONG
-            _draw_image(axes, query_x[number], shots + 0.6 + column, label, colour)
+            draw_image(axes, query_x[number], shots + 0.6 + column, label, colour)
             if predictions is not None and not right:
                 # Beside colour, a figure says what was taken for what.
                 said = str(predictions[number])
@@ -99,13 +99,20 @@ def plot_episode(episode: Any, query_y: Any = None, predictions: Any = None, tas
     return figure
 
 
-def _draw_image(axes: Axes, image: np.ndarray, x: float, y: float, colour: str) -> None:
+def draw_image(axes: Axes, image: np.ndarray, x: float, y: float, colour: str, ink: bool = True) -> None:
+    """Draws an image of 0.9 by 0.9 with a frame.
+
+    Args:
+        axes: Where.
+        image: `[height, width, channels]`.
+        x: Of its left side.
+        y: Of its upper side.
+        colour: Of the frame.
+        ink: Whether 1 is dark in grey images, which are then drawn as on paper.
+    """
     image = np.clip(image, 0, 1) if image.dtype != np.uint8 else image / 255
-    # Ink is 1, so that grey images are drawn as on paper.
-    grey = image.shape[-1] == 1
-    axes.imshow(
-        image[..., 0] if grey else image, cmap="gray_r", vmin=0, vmax=1, extent=(x, x + 0.9, y + 0.9, y), zorder=1
-    )
+    shown, colours = (image[..., 0] if image.shape[-1] == 1 else image), "gray_r" if ink else "gray"
+    axes.imshow(shown, cmap=colours, vmin=0, vmax=1, extent=(x, x + 0.9, y + 0.9, y), zorder=1)
     frame = Rectangle((x, y), 0.9, 0.9, fill=False, edgecolor=colour, linewidth=1.4, zorder=2)
     axes.add_patch(frame)
 

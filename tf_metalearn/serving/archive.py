@@ -1,6 +1,7 @@
 """Writes the versions of a served model, whole or not at all, and the files that a server reads beside them."""
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,14 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from tf_metalearn.serving.load_check import Request
+from tf_metalearn.serving.pictures import PictureFormat
 
 #: Where the server looks for requests that it is to answer before it says that a model is ready.
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
 #: What the model in Python answered to those requests when it was exported.
 EXPECTED = Path("assets.extra") / "expected.npz"
+#: How encoded images are read, where a model takes any.
+PICTURES = Path("assets.extra") / "pictures.json"
 #: The first line of files that are written anew at each export.
 MARK = "# Written by tf_metalearn at each export; remove this line to keep changes of your own."
 
@@ -47,19 +51,28 @@ services:
 
 
 def check_version_folder(path: str | Path) -> Path:
-    """Refuses a path that a server would not see, or that is taken.
+    """Refuses a path that a server would not see, that has no folder for the server's files, or that is taken.
 
     Args:
-        path: Of a version: `.../NAME/NUMBER`.
+        path: Of a version: `FOLDER/NAME/NUMBER`.
 
     Raises:
-        ValueError: If it does not end in a number, or is there already.
+        ValueError: If it does not end in a name and a number in a folder, or is there already.
     """
-    path = Path(path).absolute()
+    given, path = Path(path), Path(path).absolute()
     if not path.name.isdecimal() or str(int(path.name)) != path.name:
+        first = (given if len(given.parts) > 1 else "served" / given) / "1"
         raise ValueError(
             f"`filepath` must be a version folder, which ends in a whole number. Received: '{path}'.\n"
-            f"TensorFlow Serving passes over others. Try '{path / '1'}'."
+            f"TensorFlow Serving passes over others. Try '{first}'."
+        )
+    # Files for the whole server are written beside the model: not into a folder that was not named.
+    *folder, name, number = ("", *given.parts)
+    if not any(folder) or folder[-1] == given.anchor or name == "..":
+        name = name if name not in ("", "..", given.anchor) else "NAME"
+        raise ValueError(
+            "`filepath` must have a folder for all models, the model's name and a number. Received: "
+            f"'{given}'.\nTry 'served/{name}/{number}'."
         )
     if path.exists():
         versions = [int(other.name) for other in path.parent.iterdir() if other.name.isdecimal()]
@@ -76,6 +89,7 @@ def write_version(
     variables: Sequence[tf.Variable],
     requests: Sequence[Request],
     expected: Mapping[str, Any],
+    form: PictureFormat | None = None,
 ) -> None:
     """Writes a SavedModel with warm-up requests, under another name, and renames it once it is whole.
 
@@ -86,6 +100,7 @@ def write_version(
         requests: For warming up.
         expected: What the model in Python answers to them: arrays by the request's place and the output's name, such as
             "0/probabilities".
+        form: Of encoded images; None if it takes none.
     """
     module = tf.Module()
     module.weights = list(variables)
@@ -99,6 +114,8 @@ def write_version(
                 log = prediction_log_pb2.PredictLog(request=predict_request(path.parent.name, signature, inputs))
                 writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
         np.savez_compressed(temporary / EXPECTED, **dict(expected))
+        if form is not None:
+            (temporary / PICTURES).write_text(json.dumps(form._asdict()) + "\n", encoding="utf-8")
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -11,47 +11,46 @@ from tf_metalearn.serving.service import ClassifierService, Service
 from tf_metalearn.serving.signatures import classifier_signatures, learner_signatures
 
 
-def export_learner(path: str | Path, service: Service, about: str, invert: bool) -> Path:
-    """Writes a learner as a version of a model; see `FewShotLearner.export`.
+def export_learner(path: str | Path, service: Service, about: str, ink: bool) -> Path:
+    """Writes a learner as a version of a model; see `ServedModel.export`.
 
     Args:
         path: Of the version.
         service: The learner.
         about: What its README says before the signatures.
-        invert: Whether dark pixels of encoded images become 1.
+        ink: Whether dark pixels of encoded images become 1.
 
     Returns:
         The version's folder.
     """
     version = archive.check_version_folder(path)
-    form = picture_format(service.query_shape, invert)
+    form = picture_format(service.query_shape, ink)
     signatures = learner_signatures(service, form)
     requests = warm_up.learner_requests(signatures, service, form)
-    shapes, ways = (service.support_shape, service.query_shape), min(5, service.most_classes or 5)
-    examples = card.learner_examples(version.parent.name, *shapes, form, ways, service.outputs)
+    examples = card.learner_examples(version.parent.name, service, form)
     expected = warm_up.expected_of_learner(service, requests, form)
-    return write(version, signatures, service.variables, requests, expected, about, examples)
+    return write(version, signatures, service.variables, requests, expected, about, examples, form)
 
 
-def export_classifier(path: str | Path, service: ClassifierService, about: str, invert: bool) -> Path:
-    """Writes a classifier of one task as a version of a model; see `TaskClassifier.export`.
+def export_classifier(path: str | Path, service: ClassifierService, about: str, ink: bool) -> Path:
+    """Writes a classifier of one task as a version of a model; see `ServedModel.export`.
 
     Args:
         path: Of the version.
         service: The classifier.
         about: What its README says before the signatures.
-        invert: Whether dark pixels of encoded images become 1.
+        ink: Whether dark pixels of encoded images become 1.
 
     Returns:
         The version's folder.
     """
     version = archive.check_version_folder(path)
-    form = picture_format(service.shape, invert)
+    form = picture_format(service.shape, ink)
     signatures = classifier_signatures(service, form)
     requests = warm_up.classifier_requests(signatures, form)
     examples = card.classifier_examples(version.parent.name, service.shape, form)
     expected = warm_up.expected_of_classifier(service, requests, form)
-    return write(version, signatures, service.variables, requests, expected, about, examples)
+    return write(version, signatures, service.variables, requests, expected, about, examples, form)
 
 
 def write(
@@ -62,6 +61,7 @@ def write(
     expected: Mapping[str, Any],
     about: str,
     examples: str,
+    form: PictureFormat | None = None,
 ) -> Path:
     """Writes a version, and what stands beside it.
 
@@ -73,9 +73,10 @@ def write(
         expected: What is answered to them in Python.
         about: What the README says before the signatures.
         examples: What it says after them.
+        form: Of encoded images; None if it takes none.
     """
     version.parent.mkdir(parents=True, exist_ok=True)
-    archive.write_version(version, signatures, variables, requests, expected)
+    archive.write_version(version, signatures, variables, requests, expected, form)
     text = card.readme(version.parent.name, about, signatures, examples)
     archive.write_if_ours(version.parent / "README.md", text)
     archive.write_server_files(version.parent.parent)

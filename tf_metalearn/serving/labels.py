@@ -35,22 +35,18 @@ def number_labels(labels: tf.Tensor, width: int | None = None) -> TaskLabels:
     >>> found.classes.numpy().tolist()
     [[b'cat', b'dog'], [b'owl', b'']]
     """
-    support = tf.shape(labels)[1]
-    places = tf.range(support)
+    # Few and small operations: a request that is answered in a millisecond feels each of them.
     # [tasks, support]: the first example of the same label.
-    first = tf.argmax(tf.cast(labels[:, :, None] == labels[:, None], tf.int32), axis=-1, output_type=tf.int32)
-    begins = first == places
-    counts = tf.reduce_sum(tf.cast(begins, tf.int32), axis=1)
-    numbers = tf.gather(tf.cumsum(tf.cast(begins, tf.int32), axis=1) - 1, first, batch_dims=1)
-    # Examples that begin a class stand first.
-    order = tf.argsort(tf.where(begins, places, places + support), axis=1, stable=True)
-    wanted = tf.reduce_max(counts) if width is None else width
-    classes = tf.gather(labels, order, batch_dims=1)[:, :wanted]
+    first = tf.argmax(labels[:, :, None] == labels[:, None], axis=-1, output_type=tf.int32)
+    begins = tf.cast(first == tf.range(tf.shape(labels)[1]), tf.int32)
+    counts = tf.reduce_sum(begins, axis=1)
+    numbers = tf.gather(tf.cumsum(begins, axis=1, exclusive=True), first, batch_dims=1)
+    columns = tf.range(tf.reduce_max(counts) if width is None else width)
+    # [tasks, width]: the first example of each number.
+    places = tf.argmax(numbers[:, None] == columns[:, None], axis=-1, output_type=tf.int32)
     nothing = tf.constant(NO_LABEL[labels.dtype], labels.dtype)
-    missing = tf.fill([tf.shape(labels)[0], tf.maximum(wanted - tf.shape(classes)[1], 0)], nothing)
-    classes = tf.concat([classes, missing], axis=1)
-    columns = tf.range(tf.shape(classes)[1])
-    return TaskLabels(numbers, tf.where(columns < counts[:, None], classes, nothing), counts)
+    classes = tf.where(columns < counts[:, None], tf.gather(labels, places, batch_dims=1), nothing)
+    return TaskLabels(numbers, classes, counts)
 
 
 def is_label(labels: tf.Tensor) -> tf.Tensor:

@@ -7,6 +7,7 @@ Keras nor the rest of this package: whatever an export needs of them is missed h
 import ctypes
 import importlib.util
 import pickle
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -184,7 +185,16 @@ class _Status:
         code, message = self._library.TF_GetCode(self._status), self._library.TF_Message(self._status)
         self._library.TF_DeleteStatus(self._status)
         if code and error[0] is None:
-            raise RuntimeError(message.decode(errors="replace"))
+            raise RuntimeError(plain(message.decode(errors="replace")))
+
+
+def plain(message: str) -> str:
+    """A message of TensorFlow without the names of the graph's nodes.
+
+    >>> plain("Incompatible shapes: [2] vs. [3]\\n\\t [[{{node add}}]]")
+    'Incompatible shapes: [2] vs. [3]'
+    """
+    return re.sub(r"\s*\[\[\{\{.*?\]\]|\{\{function_node .*?\}\}\s*", "", message).strip()
 
 
 def _library() -> Any:

@@ -20,6 +20,16 @@ class PictureFormat(NamedTuple):
     channels: int
     invert: bool = False
 
+    def described(self) -> str:
+        """Says what becomes of encoded images, as the end of a sentence.
+
+        >>> PictureFormat(28, 28, 1, invert=True).described()
+        'resized to 28 x 28, grey, from 0 to 1, dark pixels as 1: ink on paper'
+        """
+        colours = "grey" if self.channels == 1 else "red, green and blue"
+        ink = "dark pixels as 1: ink on paper" if self.invert else "light pixels as 1"
+        return f"resized to {self.height} x {self.width}, {colours}, from 0 to 1, {ink}"
+
 
 def decode_pictures(encoded: tf.Tensor, form: PictureFormat) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes PNG, JPEG, GIF (the first frame) and BMP images, and resizes them.

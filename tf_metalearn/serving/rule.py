@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_metalearn import pretrained
 from tf_metalearn.rules.base import UpdateRule
 from tf_metalearn.serving import archive
 from tf_metalearn.serving.export import write
@@ -14,7 +15,8 @@ EXAMPLES = """
 ## Ask it
 
 A training loop holds the state: `initial_state` makes it, where there is one, and `update` returns the next one. The
-next parameters are `parameters + update`. All parameters of a model stand end to end in one vector.
+next parameters are `parameters + update`. All parameters of a model stand end to end in one vector. Here is the loop
+on the sum of squares; run it in the folder that `{name}` lies in:
 
 ```python
 import tensorflow as tf
@@ -26,6 +28,7 @@ for step in range(100):
     outputs = rule["update"](gradient=2 * parameters{needed}, **state)
     parameters += outputs.pop("update")
     state = outputs
+print(f"Sum of squares: {{tf.reduce_sum(parameters**2).numpy():.2g}}")
 ```
 """
 
@@ -37,13 +40,14 @@ NEEDED = {
 }
 
 
-def export_rule(rule: UpdateRule, path: str | Path, about: str = "") -> Path:
+def export_rule(rule: UpdateRule | str, path: str | Path, about: str = "") -> Path:
     """Writes a rule, learned or not, as a SavedModel that needs neither Keras nor this library.
 
     Args:
-        rule: What to export. One that needs "segments", the names of variables, has nothing to know them by.
-        path: Of the version, such as "saved_models/my_rule/1". It must not be there yet.
-        about: Markdown for the README.
+        rule: What to export, or the name of a shipped one. One that needs "segments", the names of variables, has
+            nothing to know them by.
+        path: Of the version, such as "served/my_rule/1". It must not be there yet.
+        about: Markdown for the README; that of a shipped rule is its card when left out.
 
     Returns:
         The version's folder, with the signatures `update` (`serving_default` is the same) and, of a rule with a state,
@@ -61,6 +65,8 @@ def export_rule(rule: UpdateRule, path: str | Path, about: str = "") -> Path:
     array([-0.5,  2. ], dtype=float32)
     """
     version = archive.check_version_folder(path)
+    if isinstance(rule, str):
+        rule, about = pretrained.load_rule(rule), about or pretrained.card(rule)
     if "segments" in rule.needs:
         raise ValueError(
             f"`rule` must not need 'segments'. Received: {rule!r}, which does.\n"

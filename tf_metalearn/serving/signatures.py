@@ -4,6 +4,7 @@ Many tasks come in one request, and a server that batches joins requests along t
 and none may fail another: what is wrong with a task is said in its own `error`, and its probabilities are NaN.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -72,39 +73,40 @@ class _Tasks:
         self.predict_with = tf.function(self._predict_with, input_signature=[*state, classes, self._query])
 
     def _adapt_and_predict(self, support, support_y, query):
-        x, numbers, classes, error = self._support_sets(support, support_y)
+        x, numbers, classes, conditions = self._support_sets(support, support_y)
         at_once, predict = self._service.at_once, self._service.predict
         if at_once is not None:
             found = self._predicted(
-                lambda queries: at_once(x, numbers, tf.shape(classes)[1], queries), classes, query, error
+                lambda queries: at_once(x, numbers, tf.shape(classes)[1], queries), classes, query, conditions
             )
         else:
-            state, error = self._adapted(x, numbers, classes, error)
-            found = self._predicted(lambda queries: predict(state, queries), classes, query, error)
+            state = self._adapted(x, numbers, classes, conditions)
+            found = self._predicted(lambda queries: predict(state, queries), classes, query, conditions)
         return {**found, "classes": classes}
 
     def _adapt(self, support, support_y):
-        x, numbers, classes, error = self._support_sets(support, support_y)
-        state, error = self._adapted(x, numbers, classes, error)
+        x, numbers, classes, conditions = self._support_sets(support, support_y)
+        state = self._adapted(x, numbers, classes, conditions)
         # The state of a task in error must not pass for one.
-        state = {name: _where(error == "", value, _nothing(value)) for name, value in state.items()}
-        return {**state, "classes": classes, "error": error}
+        state = {name: _where(conditions.met, value, _nothing(value)) for name, value in state.items()}
+        return {**state, "classes": classes, "error": conditions.error()}
 
     def _predict_with(self, *inputs):
         *values, classes, query = inputs
-        whole = _finite(classes, *values) & tf.reduce_any(is_label(classes), axis=1)
-        error = _first((whole, _state_error([*self._names, "classes"])))
+        conditions = _Conditions()
+        whole = _finite(*values) & tf.reduce_any(is_label(classes), axis=1)
+        conditions.add(whole, _state_error([*self._names, "classes"]))
         state = dict(zip(self._names, values, strict=True))
-        return self._predicted(lambda query_x: self._service.predict(state, query_x), classes, query, error)
+        return self._predicted(lambda query_x: self._service.predict(state, query_x), classes, query, conditions)
 
     def _support_sets(self, support, support_y):
-        """Examples, class numbers, classes and errors of tasks; examples of those in error are zeros."""
-        x, unreadable = self._read(support, "support")
-        rows, count, labels = tf.shape(x)[0], tf.shape(x)[1], tf.shape(support_y)[1]
+        """Examples, class numbers, classes and conditions of tasks; examples of those in error are zeros."""
+        conditions = _Conditions()
+        x = self._read(support, "support", conditions)
+        count, labels = tf.shape(x)[1], tf.shape(support_y)[1]
         # Whatever came, the rest of the graph sees an example or more, and a label for each.
-        x = tf.pad(x, [[0, 0], [0, tf.cast(count == 0, tf.int32)], *[[0, 0]] * (x.shape.rank - 2)])
-        missing = tf.fill([rows, tf.maximum(tf.shape(x)[1] - labels, 0)], self._no_label)
-        y = tf.concat([support_y, missing], axis=1)[:, : tf.shape(x)[1]]
+        x, wanted = _pad(x, tf.cast(count == 0, tf.int32)), tf.maximum(count, 1)
+        y = _pad(support_y, tf.maximum(wanted - labels, 0), self._no_label)[:, :wanted]
         most, least = self._service.most_classes, 2 if self._service.threshold is None else 1
         found = number_labels(y, most)
         each = "`support_y` must have a label for each example. Received: {} labels and {} examples."
@@ -116,58 +118,50 @@ class _Tasks:
         def named():
             return tf.strings.as_string(found.counts)
 
-        error = _first(
-            (unreadable == "", unreadable),
-            (tf.fill([rows], count > 0), f"`{self._support.name}` must have an example of each class. Received: none."),
-            (tf.fill([rows], count == labels), lambda: tf.strings.format(each, (labels, count))),
-            (tf.reduce_all(is_label(y), axis=1), _received(f"`support_y` must be {kind}.", least_label)),
-            (found.counts >= least, _received(f"`support_y` must name {least} classes or more.", named)),
-            (
-                found.counts <= (most or found.counts),
-                _received(f"`support_y` must name at most {most} classes.", named),
-            ),
-            (_finite(y, x), "`support_x` must be finite numbers. Received: NaN or infinity."),
-        )
-        x = _where(error == "", x, tf.zeros_like(x))
-        return x, tf.minimum(found.numbers, tf.shape(found.classes)[1] - 1), found.classes, error
+        conditions.add(count > 0, f"`{self._support.name}` must have an example of each class. Received: none.")
+        conditions.add(count == labels, lambda: tf.strings.format(each, (labels, count)))
+        conditions.add(tf.reduce_all(is_label(y), axis=1), _received(f"`support_y` must be {kind}.", least_label))
+        conditions.add(found.counts >= least, _received(f"`support_y` must name {least} classes or more.", named))
+        numbers = found.numbers
+        if most is not None:
+            conditions.add(found.counts <= most, _received(f"`support_y` must name at most {most} classes.", named))
+            numbers = tf.minimum(numbers, most - 1)
+        conditions.add(_finite(x), "`support_x` must be finite numbers. Received: NaN or infinity.")
+        return _where(conditions.met, x, tf.zeros_like(x)), numbers, found.classes, conditions
 
-    def _adapted(self, x, numbers, classes, error):
-        """The states of tasks, and their errors."""
+    def _adapted(self, x, numbers, classes, conditions):
+        """The states of tasks."""
         state = self._service.adapt(x, numbers, tf.shape(classes)[1])
-        return state, _first((error == "", error), (_finite(error, *state.values()), DIVERGED))
+        conditions.add(_finite(*state.values()), DIVERGED)
+        return state
 
-    def _predicted(self, logits_of, classes, query, error):
+    def _predicted(self, logits_of, classes, query, conditions):
         """What is said of queries, whose logits a function computes."""
-        x, unreadable = self._read(query, "query")
-        error = _first(
-            (error == "", error),
-            (unreadable == "", unreadable),
-            (_finite(error, x), "`query_x` must be finite numbers. Received: NaN or infinity."),
-        )
-        ways, known = tf.shape(classes)[1], is_label(classes)
-        logits = logits_of(_where(error == "", x, tf.zeros_like(x)))[..., :ways]
-        error = _first((error == "", error), (_finite(error, logits), NOT_FINITE.format(self._query.name)))
-        logits = tf.where(known[:, None], logits, logits.dtype.min)
+        x = self._read(query, "query", conditions)
+        conditions.add(_finite(x), "`query_x` must be finite numbers. Received: NaN or infinity.")
+        logits = logits_of(_where(conditions.met, x, tf.zeros_like(x)))[..., : tf.shape(classes)[1]]
+        conditions.add(_finite(logits), NOT_FINITE.format(self._query.name))
+        logits = tf.where(is_label(classes)[:, None], logits, logits.dtype.min)
         label = tf.gather(classes, tf.argmax(logits, axis=-1), batch_dims=1)
         if self._service.threshold is not None:
             label = tf.where(tf.reduce_max(logits, axis=-1) >= self._service.threshold, label, self._no_label)
-        probabilities = tf.cast(tf.nn.softmax(logits), tf.float32)
         return {
-            "probabilities": _where(error == "", probabilities, _nothing(probabilities)),
-            "label": _where(error == "", label, tf.fill(tf.shape(label), self._no_label)),
-            "error": error,
+            "probabilities": tf.where(conditions.met[:, None, None], _probabilities(logits), float("nan")),
+            "label": tf.where(conditions.met[:, None], label, self._no_label),
+            "error": conditions.error(),
         }
 
     @property
     def _no_label(self):
         return tf.constant(NO_LABEL[self._labels], self._labels)
 
-    def _read(self, examples, part):
-        """Examples as numbers, and what is wrong with those of each task."""
+    def _read(self, examples, part, conditions):
+        """Examples as numbers."""
         if examples.dtype != tf.string or self._form is None:
-            return examples, tf.fill([tf.shape(examples)[0]], "")
+            return examples
         pictures, readable = decode_pictures(examples, self._form)
-        return pictures, _first((tf.reduce_all(readable, axis=1), UNREADABLE.format(part)))
+        conditions.add(tf.reduce_all(readable, axis=1), UNREADABLE.format(part))
+        return pictures
 
 
 def classifier_signatures(service: ClassifierService, form: PictureFormat | None = None) -> dict[str, Any]:
@@ -186,26 +180,25 @@ def classifier_signatures(service: ClassifierService, form: PictureFormat | None
     classes = [int(label) if numbers else str(label) for label in given]
     labels = tf.constant(classes, tf.int64 if numbers else tf.string)
 
-    def answer(x, error):
-        error = _first((error == "", error), (_finite(x, x), "`x` must be finite numbers. Received: NaN or infinity."))
-        logits = service.logits(_where(error == "", x, tf.zeros_like(x)))
+    def answer(x, conditions):
+        conditions.add(_finite(x), "`x` must be finite numbers. Received: NaN or infinity.")
+        logits = service.logits(_where(conditions.met, x, tf.zeros_like(x)))
         label = tf.gather(labels, tf.argmax(logits, axis=-1))
         nothing = tf.constant(NO_LABEL[labels.dtype], labels.dtype)
         if service.threshold is not None:
             label = tf.where(tf.reduce_max(logits, axis=-1) >= service.threshold, label, nothing)
-        probabilities = tf.cast(tf.nn.softmax(logits), tf.float32)
         return {
-            "probabilities": _where(error == "", probabilities, _nothing(probabilities)),
-            "label": _where(error == "", label, tf.fill(tf.shape(label), nothing)),
+            "probabilities": tf.where(conditions.met[:, None], _probabilities(logits), float("nan")),
+            "label": tf.where(conditions.met, label, nothing),
             "classes": tf.tile(labels[None], [tf.shape(x)[0], 1]),
-            "error": error,
+            "error": conditions.error(),
         }
 
     examples = tf.TensorSpec([None, *service.shape], tf.float32, "x")
 
     @tf.function(input_signature=[examples])
     def predict(x):
-        return answer(x, tf.fill([tf.shape(x)[0]], ""))
+        return answer(x, _Conditions())
 
     found = {"serving_default": predict}
     if form is not None:
@@ -213,7 +206,9 @@ def classifier_signatures(service: ClassifierService, form: PictureFormat | None
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
         def predict_pictures(encoded):
             pictures, readable = decode_pictures(encoded, form)
-            return answer(pictures, _first((readable, UNREADABLE.format("image"))))
+            conditions = _Conditions()
+            conditions.add(readable, UNREADABLE.format("image"))
+            return answer(pictures, conditions)
 
         found["serve_bytes"] = predict_pictures
     if service.embed is not None:
@@ -228,49 +223,47 @@ def _regression_signatures(service: Service) -> dict[str, Any]:
     support_y = tf.TensorSpec([None, None, service.outputs], tf.float32, "support_y")
 
     def adapted(x, y):
-        rows, count, values = tf.shape(x)[0], tf.shape(x)[1], tf.shape(y)[1]
+        conditions = _Conditions()
+        count, values = tf.shape(x)[1], tf.shape(y)[1]
         each = "`support_y` must have values for each example. Received: {} and {} examples."
-        error = _first(
-            (tf.fill([rows], count > 0), "`support_x` must have one example or more. Received: none."),
-            (tf.fill([rows], count == values), tf.strings.format(each, (values, count))),
-            (_finite(y, x), "`support_x` must be finite numbers. Received: NaN or infinity."),
-            (_finite(y, y), "`support_y` must be finite numbers. Received: NaN or infinity."),
-        )
+        conditions.add(count > 0, "`support_x` must have one example or more. Received: none.")
+        conditions.add(count == values, lambda: tf.strings.format(each, (values, count)))
+        conditions.add(_finite(x), "`support_x` must be finite numbers. Received: NaN or infinity.")
+        conditions.add(_finite(y), "`support_y` must be finite numbers. Received: NaN or infinity.")
         # Whatever came, the rest of the graph sees an example or more, and values for each.
         least = tf.maximum(tf.minimum(count, values), 1)
-        x, y = (
-            tf.pad(part, [[0, 0], [0, tf.cast(tf.shape(part)[1] == 0, tf.int32)], *[[0, 0]] * (part.shape.rank - 2)])
-            for part in (x, y)
-        )
-        x, y = (_where(error == "", part, tf.zeros_like(part))[:, :least] for part in (x, y))
+        x, y = (_pad(part, tf.cast(tf.shape(part)[1] == 0, tf.int32)) for part in (x, y))
+        x, y = (_where(conditions.met, part, tf.zeros_like(part))[:, :least] for part in (x, y))
         state = service.adapt(x, y, service.outputs)
-        return state, _first((error == "", error), (_finite(error, *state.values()), DIVERGED))
+        conditions.add(_finite(*state.values()), DIVERGED)
+        return state, conditions
 
-    def predicted(state, x, error):
-        error = _first(
-            (error == "", error), (_finite(error, x), "`query_x` must be finite numbers. Received: NaN or infinity.")
-        )
-        outputs = tf.cast(service.predict(state, _where(error == "", x, tf.zeros_like(x))), tf.float32)
-        error = _first((error == "", error), (_finite(error, outputs), NOT_FINITE.format("query_x")))
-        return {"outputs": _where(error == "", outputs, _nothing(outputs)), "error": error}
+    def predicted(state, x, conditions):
+        conditions.add(_finite(x), "`query_x` must be finite numbers. Received: NaN or infinity.")
+        outputs = service.predict(state, _where(conditions.met, x, tf.zeros_like(x)))
+        outputs = tf.cast(outputs, tf.float32)
+        conditions.add(_finite(outputs), NOT_FINITE.format("query_x"))
+        return {"outputs": _where(conditions.met, outputs, _nothing(outputs)), "error": conditions.error()}
 
     @tf.function(input_signature=[support, support_y])
     def adapt(x, y):
-        state, error = adapted(x, y)
-        return {**{name: _where(error == "", value, _nothing(value)) for name, value in state.items()}, "error": error}
+        state, conditions = adapted(x, y)
+        found = {name: _where(conditions.met, value, _nothing(value)) for name, value in state.items()}
+        return {**found, "error": conditions.error()}
 
     @tf.function(input_signature=[support, support_y, query])
     def adapt_and_predict(x, y, query_x):
-        state, error = adapted(x, y)
-        return predicted(state, query_x, error)
+        state, conditions = adapted(x, y)
+        return predicted(state, query_x, conditions)
 
     specs = _state_specs(adapt)
 
     @tf.function(input_signature=[*specs, query])
     def predict_with(*inputs):
         *values, query_x = inputs
-        error = _first((_finite(query_x, *values), _state_error([spec.name for spec in specs])))
-        return predicted({spec.name: value for spec, value in zip(specs, values, strict=True)}, query_x, error)
+        conditions = _Conditions()
+        conditions.add(_finite(*values), _state_error([spec.name for spec in specs]))
+        return predicted({spec.name: value for spec, value in zip(specs, values, strict=True)}, query_x, conditions)
 
     return {"serving_default": adapt_and_predict, "adapt": adapt, "predict_with": predict_with}
 
@@ -310,23 +303,35 @@ def _state_specs(adapt: Any) -> list[tf.TensorSpec]:
     ]
 
 
-def _first(*conditions: tuple[tf.Tensor, Any]) -> tf.Tensor:
-    """What is said of the first condition that a task does not meet; empty text if it meets all.
+class _Conditions:
+    """What tasks must meet, in the order in which it is said of those that do not. No text is made where all do."""
 
-    Args:
-        *conditions: `[tasks]` whether each task is fine, and what is said of it if not, or a function that says it.
-    """
-    nothing = tf.fill(tf.shape(conditions[0][0]), "")
+    def __init__(self) -> None:
+        self._conditions: list[tuple[tf.Tensor, Any]] = []
+        #: `[tasks]` whether each meets all of them.
+        self.met: tf.Tensor = None
 
-    def said() -> tf.Tensor:
-        error = nothing
-        for fine, message in reversed(conditions):
-            error = tf.where(fine, error, message() if callable(message) else message)
-        return error
+    def add(self, met: tf.Tensor, message: str | Callable[[], Any]) -> None:
+        """Adds a condition.
 
-    # Where all is well, no text is made.
-    every = tf.reduce_all(tf.stack([fine for fine, _ in conditions]))
-    return tf.cond(every, lambda: nothing, said)
+        Args:
+            met: `[tasks]` whether each task meets it, or one for all.
+            message: What is said if not, or a function that says it.
+        """
+        self._conditions.append((met, message))
+        self.met = met if self.met is None else self.met & met
+
+    def error(self) -> tf.Tensor:
+        """Returns `[tasks]` what is said of the first condition that a task does not meet, or empty text."""
+        nothing = tf.fill(tf.shape(self.met), "")
+
+        def said() -> tf.Tensor:
+            error = nothing
+            for met, message in reversed(self._conditions):
+                error = tf.where(met, error, message() if callable(message) else message)
+            return error
+
+        return tf.cond(tf.reduce_all(self.met), lambda: nothing, said)
 
 
 def _state_error(names: list[str]) -> str:
@@ -338,23 +343,31 @@ def _received(must: str, what: Callable[[], Any]) -> Callable[[], tf.Tensor]:
     return lambda: tf.strings.join([f"{must} Received: ", what(), "."])
 
 
-def _finite(tasks: tf.Tensor, *values: tf.Tensor) -> tf.Tensor:
+def _finite(*values: tf.Tensor) -> tf.Tensor:
     """`[tasks]`: whether all values of a task are finite numbers.
 
     Args:
-        tasks: Anything with as many rows as there are tasks.
-        *values: `[tasks, ...]`; those that are no floating-point numbers are.
+        *values: `[tasks, ...]`, at least one of them floating-point numbers; others are finite.
     """
-    fine = tf.fill([tf.shape(tasks)[0]], True)
-    for value in values:
-        if value.dtype.is_floating:
-            fine &= tf.reduce_all(tf.math.is_finite(value), axis=list(range(1, value.shape.rank)))
-    return fine
+    found = [value for value in values if value.dtype.is_floating]
+    fine = [tf.reduce_all(tf.math.is_finite(value), axis=list(range(1, value.shape.rank))) for value in found]
+    return functools.reduce(tf.logical_and, fine)
 
 
 def _where(tasks: tf.Tensor, values: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """Values of these tasks `[tasks]`, others of the rest."""
-    return tf.where(tf.reshape(tasks, [-1, *[1] * (values.shape.rank - 1)]), values, others)
+    """Values of these tasks `[tasks]`, others of the rest; both of one shape, whose rows are copied whole."""
+    return tf.raw_ops.Select(condition=tasks, x=values, y=others)
+
+
+def _pad(values: tf.Tensor, count: tf.Tensor, nothing: Any = 0) -> tf.Tensor:
+    """`[tasks, examples, ...]` with some more examples, which are nothing."""
+    paddings = np.zeros([values.shape.rank, 2], np.int32)
+    paddings[1, 1] = 1
+    return tf.pad(values, count * paddings, constant_values=nothing)
+
+
+def _probabilities(logits: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.nn.softmax(logits), tf.float32)
 
 
 def _nothing(values: tf.Tensor) -> tf.Tensor:

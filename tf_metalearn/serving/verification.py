@@ -1,5 +1,6 @@
 """Checks an export as far as can be done without the server, before it is deployed."""
 
+import json
 import os
 import pickle
 import statistics
@@ -21,7 +22,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from tf_metalearn.serving import load_check
-from tf_metalearn.serving.archive import EXPECTED, WARM_UP
+from tf_metalearn.serving.archive import EXPECTED, PICTURES, WARM_UP
+from tf_metalearn.serving.pictures import PictureFormat
 
 #: How far an export's answers may be from those of the model in Python.
 TOLERANCE = 1e-5
@@ -30,8 +32,17 @@ TOLERANCE = 1e-5
 PYTHON_OPERATIONS = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc"})
 
 
+AGAIN = "Export the model again."
+
+
 class Check(NamedTuple):
-    """What was looked at, whether it is fine, and what was found.
+    """One check of an export.
+
+    Args:
+        name: What was looked at.
+        fine: Whether nothing is wrong.
+        found: What was found, and of what is not fine the remedy in a second line.
+        word: Of the result, in a table.
 
     >>> Check("files", True, "0.21 MB").fine
     True
@@ -40,6 +51,7 @@ class Check(NamedTuple):
     name: str
     fine: bool
     found: str
+    word: str = "ok"
 
 
 def verify_export(path: str | Path) -> list[Check]:
@@ -51,7 +63,8 @@ def verify_export(path: str | Path) -> list[Check]:
     Returns:
         The checks: the files are whole; no operation needs Python or XLA; the C++ runtime loads it as the server does,
         in a process without Python's TensorFlow; it answers its warm-up requests; the answers are those of the model in
-        Python at the time of the export; sizes are open; requests survive gRPC; the server's configuration lists it.
+        Python at the time of the export; how encoded images are read, where there are any; sizes are open; requests
+        survive gRPC; the server's configuration lists it.
 
     >>> from tf_metalearn.rules import GradientDescent
     >>> from tf_metalearn.serving import export_rule
@@ -80,32 +93,42 @@ def print_checks(checks: Sequence[Check], title: str) -> bool:
     """
     table = Table("check", "", "found", title=title)
     for check in checks:
-        table.add_row(check.name, "ok" if check.fine else "FAILED", check.found)
+        table.add_row(check.name, check.word if check.fine else "FAILED", check.found)
     Console(width=120).print(table)
     return all(check.fine for check in checks)
 
 
 def _checks(path: Path) -> Iterator[Check]:
-    missing = [part for part in ("saved_model.pb", "variables/variables.index", WARM_UP) if not (path / part).exists()]
-    yield Check(
-        "files", not missing, f"not there: {', '.join(map(str, missing))}" if missing else f"{_size(path):.2f} MB"
-    )
+    if said := _no_version(path):
+        yield Check("files", False, said)
+        return
+    parts = ("saved_model.pb", "variables/variables.index", str(WARM_UP))
+    missing = [part for part in parts if not (path / part).exists()]
+    if not any(path.glob("variables/variables.data-*")):
+        missing.append("variables/variables.data-*, the values of the variables")
+    wrong = f"The version is not whole; there is no {', no '.join(missing)}." if missing else ""
+    yield _judged("files", wrong, AGAIN, f"{_size(path):.2f} MB")
     try:
         graph = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes()).meta_graphs[0]
     except (DecodeError, IndexError) as error:
-        yield Check("operations", False, f"saved_model.pb cannot be read ({error or 'it is empty'})")
+        yield _judged("operations", f"saved_model.pb cannot be read ({error or 'it is empty'}).", AGAIN)
         return
-    refused = sorted(set(_refused(graph)))
-    yield Check("operations", not refused, ", ".join(refused) or "none needs Python or XLA")
+    wrong = " ".join(f"{each}." for each in sorted(set(_refused(graph))))
+    remedy = (
+        "The server has neither. Leave out jit_compile=True, tf.py_function and tf.numpy_function; export it again."
+    )
+    yield _judged("operations", wrong, remedy, "none needs Python or XLA")
     try:
         requests = warm_up_requests(path)
     except (tf.errors.OpError, DecodeError, ValueError) as error:
-        yield Check("warm-up", False, f"{WARM_UP} cannot be read ({error})")
+        why = load_check.plain(getattr(error, "message", None) or str(error))
+        remedy = f"With it the server would not load the model. {AGAIN}"
+        yield _judged("warm-up", f"{WARM_UP} cannot be read ({why}).", remedy)
         return
     try:
         signatures, answers = run_in_session(path, requests)
     except RuntimeError as error:
-        yield Check("load", False, str(error))
+        yield _judged("load", f"TensorFlow cannot load it: {error}", f"A file is damaged or missing. {AGAIN}")
         return
     yield Check("load", True, f"signatures: {', '.join(sorted(signatures))}")
     failed = [
@@ -114,18 +137,50 @@ def _checks(path: Path) -> Iterator[Check]:
         if isinstance(found, str)
     ]
     times = [time for _, time in answers if time is not None]
-    latency = f"{len(requests)} requests, median {1000 * statistics.median(times):.1f} ms" if times else "no requests"
-    yield Check("warm-up", bool(requests) and not failed, failed[0] if failed else latency)
+    wrong = failed[0] if failed else "" if requests else "There are no requests."
+    latency = f"{len(requests)} requests, median {1000 * statistics.median(times):.1f} ms" if times else ""
+    yield _judged("warm-up", wrong, f"The server answers all of them before it is ready. {AGAIN}", latency)
     yield _compare(path, [found for found, _ in answers])
+    if (path / PICTURES).exists():
+        form = PictureFormat(**json.loads((path / PICTURES).read_text(encoding="utf-8")))
+        yield Check("pictures", True, form.described())
     fixed = [
-        f"{name}: {argument} {spec.shape}"
+        f"`{argument}` of {name} has the shape {spec.shape}."
         for name, signature in signatures.items()
         for argument, spec in signature.inputs.items()
         if spec.shape is None or (spec.shape and spec.shape[0] is not None)
     ]
-    yield Check("sizes", not fixed, fixed[0] if fixed else "any number of tasks or examples")
+    remedy = "Export it with None as the first size of each input, for any number of tasks or examples."
+    yield _judged("sizes", fixed[0] if fixed else "", remedy, "any number of tasks or examples")
     yield _over_grpc(path, requests, signatures, [found for found, _ in answers])
     yield _configured(path)
+
+
+def _judged(name: str, wrong: str, remedy: str, found: str = "") -> Check:
+    """A check with what is wrong and what to do about it; with what was found if nothing is."""
+    return Check(name, not wrong, f"{wrong}\n{remedy}" if wrong else found)
+
+
+def _no_version(path: Path) -> str:
+    """Why a path cannot be a version, in words; empty if it can be one."""
+    if not path.is_dir():
+        return f"There is no folder '{path}'.\nCheck the path."
+    if (path / "saved_model.pb").exists():
+        return ""
+    if not any(path.iterdir()):
+        return f"'{path}' is an empty folder.\nRemove it, and export into it: tf-metalearn export MODEL {path} --verify"
+    for depth, what in (("*", "the folder of a model"), ("*/*", "the folder of all models")):
+        versions = [file.parent for file in path.glob(f"{depth}/saved_model.pb") if file.parent.name.isdecimal()]
+        if versions:
+            newest = max(versions, key=lambda version: (version.parent, int(version.name)))
+            return f"'{path}' is {what}, and not of a version.\nTry '{newest}'."
+    # What was half written has parts of an export.
+    if any((path / part).exists() for part in ("variables", "assets.extra")):
+        return ""
+    return (
+        f"'{path}' holds no exported model.\nGive the folder of a version, such as 'served/NAME/1', which "
+        "`tf-metalearn export` writes."
+    )
 
 
 def warm_up_requests(path: Path) -> list[load_check.Request]:
@@ -196,21 +251,28 @@ def _refused(graph: Any) -> Iterator[str]:
 def _compare(path: Path, answers: Sequence[Any]) -> Check:
     """Whether the answers to the warm-up requests are those of the model in Python."""
     name = "same as in Python"
-    if not (path / EXPECTED).exists():
-        return Check(name, True, "not compared: the export holds no answers of the model in Python")
-    worst = 0.0
-    with np.load(path / EXPECTED) as expected:
-        for key, value in expected.items():
-            place, _, output = key.partition("/")
-            found = answers[int(place)].get(output) if int(place) < len(answers) else None
-            if found is None:
-                return Check(name, False, f"{key} is not among the answers")
-            if found.shape != value.shape:
-                return Check(name, False, f"{key} has the shape {found.shape} instead of {value.shape}")
-            if (np.isnan(found) != np.isnan(value)).any():
-                return Check(name, False, f"{key} is NaN in one of the two alone")
+    expected = {}
+    if (path / EXPECTED).exists():
+        with np.load(path / EXPECTED) as stored:
+            expected = dict(stored)
+    if not expected:
+        return Check(name, True, "the export holds no answers of the model in Python", "not compared")
+    worst, wrong = 0.0, ""
+    for key, value in expected.items():
+        place, _, output = key.partition("/")
+        found = answers[int(place)].get(output) if int(place) < len(answers) else None
+        if found is None:
+            wrong = wrong or f"{key} is not among the answers."
+        elif found.shape != value.shape:
+            wrong = wrong or f"{key} has the shape {found.shape} instead of {value.shape}."
+        elif (np.isnan(found) != np.isnan(value)).any():
+            wrong = wrong or f"{key} is NaN in one of the two alone."
+        else:
             worst = max(worst, float(np.max(np.abs(np.nan_to_num(found) - np.nan_to_num(value)), initial=0)))
-    return Check(name, worst <= TOLERANCE, f"largest difference {worst:.1e}")
+    if not wrong and worst > TOLERANCE:
+        wrong = f"The largest difference is {worst:.1e}."
+    remedy = "Do not deploy it: it answers otherwise than the model. Export again with the TensorFlow that it runs on."
+    return _judged(name, wrong, remedy, f"largest difference {worst:.1e}")
 
 
 def _over_grpc(path: Path, requests: Sequence[Any], signatures: Any, answers: Sequence[Any]) -> Check:
@@ -226,7 +288,8 @@ def _over_grpc(path: Path, requests: Sequence[Any], signatures: Any, answers: Se
         ):
             wrong = [part for part, spec in specs.items() if part not in tensors or not _fits(tensors[part], spec)]
             if wrong:
-                return Check("gRPC", False, f"{signature}: {wrong[0]} is of another dtype or shape, or missing")
+                found = f"{signature}: {wrong[0]} is of another dtype or shape, or missing."
+                return _judged("gRPC", found, f"The server would refuse the request. {AGAIN}")
     return Check("gRPC", True, "names, dtypes and shapes are those of the signatures")
 
 
@@ -238,17 +301,24 @@ def _fits(tensor: Any, spec: load_check.TensorSpec) -> bool:
 
 def _configured(path: Path) -> Check:
     """Whether the server's configuration lists the model."""
-    file = path.absolute().parent.parent / "models.config"
+    name, folder = path.absolute().parent.name, path.absolute().parent.parent
+    file = folder / "models.config"
+    entry = f'config {{ name: "{name}" base_path: "/models/{name}" model_platform: "tensorflow" }}'
+    anew = "remove the file; the next export writes it for all models of the folder"
     if not file.exists():
-        return Check("configuration", False, f"not there: {file}")
+        found = f"There is no models.config in '{folder}', from which the server learns what to load."
+        return _judged("configuration", found, "Export the model there, which writes it.")
     config = model_server_config_pb2.ModelServerConfig()
     try:
         text_format.Parse(file.read_text(encoding="utf-8"), config)
     except text_format.ParseError as error:
-        return Check("configuration", False, f"{file.name}: {error}")
+        found = f"The server cannot read '{file}', line {error.GetLine() or '?'}: {error}."
+        return _judged("configuration", found, f"Mend that line, or {anew}.")
     names = [entry.name for entry in config.model_config_list.config]
-    name = path.absolute().parent.name
-    return Check("configuration", name in names, f"{file.name} lists {', '.join(names) or 'no model'}")
+    if name not in names:
+        found = f"models.config lists {', '.join(names) or 'no model'}, and not {name}: the server would not load it."
+        return _judged("configuration", found, f"Add {entry}, or {anew}.")
+    return Check("configuration", True, f"models.config lists {', '.join(names)}")
 
 
 def _size(path: Path) -> float:

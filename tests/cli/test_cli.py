@@ -1,9 +1,11 @@
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -143,6 +145,27 @@ def test_help_takes_little_longer_than_its_parser():
     assert whole < 4 * parser
 
 
+def test_tensorflows_news_of_the_machine_are_left_out_and_nothing_else():
+    code = (
+        "import os, sys, types; package = types.ModuleType('tf_metalearn'); package.__path__ = [sys.argv[1]]\n"
+        "sys.modules['tf_metalearn'] = package\n"
+        "from tf_metalearn.cli import common\n"
+        "with common._without_news():\n"
+        "    os.write(2, b'WARNING: All log messages before absl::InitializeLog() is called are written\\n')\n"
+        "    os.write(2, b'I0000 00:00:1 a.cc:1] oneDNN\\n')\n"
+        "    os.write(2, b'F0000 00:00:1 a.cc:2] no AVX\\n')\n"
+        "    print('said by Python', file=sys.stderr)\n"
+        "    raise ValueError('raised by Python')"
+    )
+    folder = Path(cli.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=False)
+    first, second, *_, last = done.stderr.splitlines()
+    assert (first, second) == ("said by Python", "F0000 00:00:1 a.cc:2] no AVX")
+    assert last == "ValueError: raised by Python"
+    assert "absl" not in done.stderr
+    assert "I0000" not in done.stderr
+
+
 def test_the_module_runs_as_a_program(rule, tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NO_COLOR": "1"}
     done = subprocess.run(
@@ -207,6 +230,7 @@ def pictures(tmp_path):
                 Image.fromarray(pixels).save(tmp_path / folder / name / f"{number}.png")
     network = keras.Sequential([keras.Input([8, 8, 1]), keras.layers.Flatten()])
     learner = tfm.PrototypicalNetwork(network)
+    learner.ink = True
     learner.compile()
     learner.save(tmp_path / "learner.keras")
     return tmp_path
@@ -214,26 +238,72 @@ def pictures(tmp_path):
 
 def test_a_folder_of_pictures_becomes_a_classifier_and_an_export(pictures):
     saved, table = pictures / "classifier.keras", pictures / "found.csv"
-    folders = ["--support", pictures / "support", "--query", pictures / "query", "--invert"]
+    folders = ["--support", pictures / "support", "--query", pictures / "query"]
     adapted = run("adapt", pictures / "learner.keras", *folders, "--csv", table, "--save", saved)
     assert adapted.exit_code == 0, adapted.output
     assert "4 of the 4 in folders named like a class are right." in adapted.stdout
     assert table.read_text().splitlines()[0] == "picture,class,left,right"
-    assert f"tf-metalearn export {saved} saved_models/classifier/1 --invert --verify" in adapted.stdout
-    exported = run("export", saved, pictures / "models" / "sides" / "1", "--invert", "--verify")
+    assert f"tf-metalearn export {saved} served/classifier/1 --verify" in adapted.stdout
+    exported = run("export", saved, pictures / "models" / "sides" / "1", "--verify")
     assert exported.exit_code == 0, exported.output
     assert "FAILED" not in exported.stdout
+    assert "dark pixels as 1" in exported.stdout
+    run("export", saved, pictures / "models" / "sides" / "2", "--no-invert")
+    assert "light pixels as 1" in run("export", "--verify", pictures / "models" / "sides" / "2").stdout
     again = run("export", saved, pictures / "models" / "sides" / "1")
-    assert again.exit_code == 1
+    assert again.exit_code == 2
     assert "Export the next version" in again.output
     assert run("adapt", saved, *folders).exit_code == 2
+
+
+def test_adapt_speaks_of_its_options_and_says_which_folders_lack_pictures(pictures, monkeypatch):
+    learner, support = pictures / "learner.keras", pictures / "support"
+    (pictures / "none").mkdir()
+    alone = pictures / "alone"
+    (alone / "left").mkdir(parents=True)
+    shutil.copy(support / "left" / "0.png", alone / "left")
+
+    def refused(*arguments):
+        result = run("adapt", *arguments)
+        assert result.exit_code == 2
+        assert "`" not in result.stderr
+        return " ".join(result.stderr.split())
+
+    assert "--support must be a folder of images." in refused(learner, "--support", pictures / "none")
+    with monkeypatch.context() as patched:
+        # Before the work.
+        patched.setattr(tfm.PrototypicalNetwork, "adapt", None)
+        message = refused(learner, "--support", support, "--query", pictures / "none")
+        assert "--query must be a folder of images." in message
+    for name in ("middle", "top"):
+        (support / name).mkdir()
+    assert "--support: there are no pictures in middle, top." in refused(learner, "--support", support)
+    assert "--support must have 2 or more class folders" in refused(learner, "--support", alone)
+    tfm.MAML(keras.Sequential([keras.Input([8, 8, 1]), keras.layers.Flatten(), keras.layers.Dense(3)])).save(learner)
+    for name in ("middle", "top"):
+        Image.new("L", (8, 8)).save(support / name / "1.png")
+    message = refused(learner, "--support", support)
+    assert (
+        "--support must have 2 to 3 class folders for this learner. Received: 4: left, middle, right, top." in message
+    )
+
+
+def test_export_refuses_early_what_has_no_folder_for_the_servers_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tfm.pretrained, "load_any", None)
+    result = run("export", "omniglot_prototypical", "7")
+    assert result.exit_code == 2
+    assert "VERSION must have a folder for all models" in result.stderr
+    assert "Try 'served/NAME/7'" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["adapt", "omniglot_prototypical", "--support", "x", "--save", "x.h5"], "Try 'x.keras'"),
-        (["adapt", "omniglot_prototypical", "--support", "nowhere"], "which is not there"),
+        (["adapt", "omniglot_prototypical", "--support", ".", "--save", "x.h5"], "Try 'x.keras'"),
+        (["adapt", "omniglot_prototypical", "--support", "nowhere"], "Directory 'nowhere' does not exist"),
+        (["adapt", "omniglot_prototypical", "--support", ".", "--query", "nowhere"], "'nowhere' does not exist"),
         (["export", "omniglot_prototypical"], "Give MODEL and VERSION"),
         (["export", "omniglot_prototypical", "models/name/one"], "ends in a whole number"),
     ],

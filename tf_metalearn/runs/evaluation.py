@@ -1,0 +1,86 @@
+"""Measures learners on test tasks."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from tf_metalearn.episodes.load import SINUSOIDS
+from tf_metalearn.learners.base import FewShotLearner
+from tf_metalearn.learners.gradient_based import GradientBasedLearner
+from tf_metalearn.runs.build import evaluation_tasks, read
+
+
+def evaluate_learner(
+    learner: FewShotLearner,
+    values: Mapping[str, Any],
+    split: str = "test",
+    episodes: int = 1000,
+    seed: int = 1,
+    data_dir: str | None = None,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """Evaluates a learner.
+
+    Args:
+        learner: A trained one.
+        values: Settings: `data`, `ways`, `shots`, `protocol`, `image_size` and `unreadable`; `transductive` and
+            `evaluation_steps` if the learner is to have others than its own.
+        split: Of the data.
+        episodes: Tasks.
+        seed: Decides them.
+        data_dir: Where data sets are.
+        progress: Told what is done, how much, and how much in all; such as `report.progress_bar` has it.
+
+    Returns:
+        What was tested, and the figures: `accuracy` with `accuracy_ci95`, or `loss` with `loss_ci95`.
+
+    Raises:
+        ValueError: If learner and data do not fit, or the learner has no such setting.
+    """
+    regression = values["data"] == SINUSOIDS
+    tested = _with_settings(learner, values)
+    tested.compile(loss="mse" if regression else None)
+    source = SINUSOIDS if regression else read(values, split, data_dir)
+    tasks = evaluation_tasks(source, values, episodes, seed, split)
+    ways = "" if regression else f"{values['ways']}-way "
+    done = tested.evaluate(
+        tasks, return_dict=True, verbose=0, callbacks=[_Progress(progress, int(tasks.cardinality()))]
+    )
+    return {
+        "task": f"{values['data']} {split}, {ways}{values['shots']}-shot",
+        "batch_statistics": _statistics(tested),
+        "episodes": episodes,
+        "seed": seed,
+        "figures": {name: float(value) for name, value in done.items()},
+    }
+
+
+class _Progress(keras.callbacks.Callback):
+    def __init__(self, progress: Callable[[str, int, int], None], batches: int):
+        super().__init__()
+        self._progress, self._batches = progress, batches
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._progress("Tasks", batch + 1, self._batches)
+
+
+def _with_settings(learner: FewShotLearner, values: Mapping[str, Any]) -> FewShotLearner:
+    wanted = {
+        name: values[name]
+        for name in ("transductive", "evaluation_steps")
+        if values.get(name) is not None and values[name] != getattr(learner, name, None)
+    }
+    if wanted and not isinstance(learner, GradientBasedLearner):
+        raise ValueError(
+            f"`{next(iter(wanted))}` must be left out for a {type(learner).__name__}, which has no inner loop. "
+            f"Received: {wanted}.\nMAML, ANIL, Meta-SGD, Reptile and the Meta-LSTM have it."
+        )
+    return learner.with_settings(**wanted) if wanted else learner
+
+
+def _statistics(learner: FewShotLearner) -> str:
+    """Of what batch normalisation takes its statistics in evaluation."""
+    if not isinstance(learner, GradientBasedLearner) or learner.statistics_per_step:
+        return "training (averages)"
+    return "the query set (transductive)" if learner.transductive else "the support set"
