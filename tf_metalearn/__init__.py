@@ -5,7 +5,6 @@ help of the command line, does not wait for TensorFlow.
 """
 
 import importlib.abc as _abc
-import importlib.util as _util
 import os as _os
 import sys as _sys
 import typing as _typing
@@ -43,27 +42,35 @@ def _load() -> None:
 
 
 class _LoadAfter(_abc.MetaPathFinder):
-    """Loads the library right after what is imported first: Keras, TensorFlow (which imports Keras), or a part of it.
+    """Loads the library at the end of the import that has brought Keras in, whether of Keras or of a part of this.
 
     In a saved file Keras knows the classes that are registered, and a class is registered when its module is imported.
     So `keras.saving.load_model` works once both Keras and `tf_metalearn` are imported, in whichever order.
     """
 
+    #: Imports under way, one inside the other. Only when the outermost is over are all of them complete.
+    depth = 0
+
     def find_spec(
         self, fullname: str, path: _Sequence[str] | None, target: _ModuleType | None = None
     ) -> _ModuleSpec | None:
-        package, _, inside = fullname.partition(".")
-        part = package == __name__ and inside.split(".")[0] not in ("", "__main__", "cli", "runs")
-        if not part and fullname not in ("keras", "tensorflow"):
+        # TensorFlow imports Keras when it is itself not yet complete.
+        if fullname.partition(".")[0] != __name__ and fullname not in ("keras", "tensorflow"):
             return None
-        _sys.meta_path.remove(self)
-        spec = _util.find_spec(fullname)
+        others = (finder.find_spec(fullname, path, target) for finder in _sys.meta_path if finder is not self)
+        spec = next((spec for spec in others if spec is not None), None)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def execute_and_load(module: _ModuleType) -> None:
-                execute(module)
-                _load()
+                self.depth += 1
+                try:
+                    execute(module)
+                finally:
+                    self.depth -= 1
+                if not self.depth and "keras" in _sys.modules and self in _sys.meta_path:
+                    _sys.meta_path.remove(self)
+                    _load()
 
             spec.loader.exec_module = execute_and_load  # type: ignore[method-assign]
         return spec

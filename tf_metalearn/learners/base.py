@@ -128,6 +128,15 @@ class FewShotLearner(ServedModel):
         return {}
 
     def served(self) -> Service:
+        """Returns the learner as plain functions of tensors, which is what `export` writes.
+
+        >>> import tf_metalearn as tfm
+        >>> learner = tfm.PrototypicalNetwork(keras.Sequential([keras.Input([2]), keras.layers.Identity()]))
+        >>> service = learner.served()
+        >>> state = service.adapt(tf.constant([[[0.0, 0.0], [9.0, 0.0]]]), tf.constant([[0, 1]]), 2)
+        >>> service.predict(state, tf.constant([[[1.0, 0.0]]])).shape
+        TensorShape([1, 1, 2])
+        """
         raise NotImplementedError(f"{type(self).__name__} says nothing in `served`, and cannot be exported.")
 
     def adapt(self, support_x: Any, support_y: Any) -> keras.Model:
