@@ -10,10 +10,12 @@ from matplotlib.colors import to_hex
 from tf_metalearn.plotting import (
     learning_curves,
     plot_adapted_curves,
+    plot_answers,
     plot_confusion,
     plot_embeddings,
     plot_episode,
     plot_gates,
+    plot_history,
     plot_similarity,
     write_projector,
 )
@@ -221,3 +223,33 @@ def test_tensorboards_projector_finds_vectors_and_labels(tmp_path):
     assert 'tensor_path: "embeddings.tsv"' in (tmp_path / "projector_config.pbtxt").read_text()
     with pytest.raises(ValueError, match=r"`labels` must be as many as the vectors"):
         write_projector(tmp_path, np.zeros([2, 2]), ["a"])
+
+
+def test_answers_stand_in_the_row_of_their_class_the_surest_first():
+    images = np.random.default_rng(0).random([6, 8, 8, 1])
+    probabilities = [[0.6, 0.4], [0.1, 0.9], [0.9, 0.1], [0.2, 0.8]]
+    figure = plot_answers(images[:2], ["cat", "dog"], images[2:], probabilities, ["cat", "dog"])
+    [axes] = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["90%", "60%", "90%", "80%"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
+    rows = [text.get_position()[1] for text in axes.texts]
+    assert rows[0] == rows[1] < rows[2] == rows[3]
+    # Two examples, four answers.
+    assert len(axes.images) == 6
+
+
+def test_answers_beyond_a_dozen_are_counted():
+    images = np.zeros([15, 8, 8, 3])
+    figure = plot_answers(images[:1], ["cat"], images, np.ones([15, 1]), ["cat"])
+    assert figure.axes[0].texts[-1].get_text() == " and 3 more"
+    with pytest.raises(ValueError, match="`probabilities` must be"):
+        plot_answers(images[:1], ["cat"], images, np.ones([14, 1]), ["cat"])
+
+
+def test_history_draws_what_there_is():
+    history = {"loss": [1.0, 0.5], "val_loss": [1.2, 0.9], "accuracy": [0.3, 0.6], "val_accuracy_before": [0.2, 0.2]}
+    loss, accuracy = plot_history(history).axes
+    assert [line.get_ydata().tolist() for line in loss.lines] == [[1.0, 0.5], [1.2, 0.9]]
+    assert [line.get_label() for line in accuracy.lines] == ["training", "before adaptation"]
+    with pytest.raises(ValueError, match="`history` must have 'loss'"):
+        plot_history({"accuracy": [1.0]})
