@@ -141,9 +141,11 @@ def test_everything_is_imported_little_later_than_tensorflow():
 @pytest.mark.parametrize(
     "imports",
     [
-        "import tf_metalearn, keras",
+        # A part that needs no Keras comes first.
+        "import tf_metalearn.runs.settings, keras",
         "import tf_metalearn, tensorflow, keras",
         "from tf_metalearn.rules import Adam; import keras",
+        pytest.param("import tf_metalearn, keras", marks=pytest.mark.slow),
         pytest.param("import keras, tf_metalearn", marks=pytest.mark.slow),
         pytest.param("import tensorflow, tf_metalearn, keras", marks=pytest.mark.slow),
         pytest.param("import tf_metalearn.functional, keras", marks=pytest.mark.slow),
