@@ -20,10 +20,10 @@ class OptimizerTrainer(keras.Model):
     """Trains an update rule on problems, by truncated backpropagation through their training.
 
     One step of `fit` plays one fresh episode of every problem: `episode_length` inner steps in stretches of
-    `unroll_length`, with a meta-update after each stretch. Under a distribution strategy every replica plays episodes of
-    its own, and a meta-update averages over them. `loss` is the mean loss along the episode, `final_loss` the
-    loss at its end. With validation problems, every epoch ends with the same held-out episodes, played to their end,
-    and when `fit` is done the rule has the weights that were best on them. Keras's callbacks work as for any model.
+    `unroll_length`, with a meta-update after each stretch. `loss` is the mean loss along the episode, `final_loss` the
+    loss at its end. Under a distribution strategy every replica plays episodes of its own, and a meta-update is their
+    mean. With validation problems, every epoch ends with the same held-out episodes, played to their end, and when
+    `fit` is done the rule has the weights that were best on them. Keras's callbacks work as for any model.
 
     Args:
         rule: What is trained: the rule's trainable weights.
