@@ -47,6 +47,8 @@ def files(page):
         ("docs/concepts.md", 0, None, []),
         ("docs/learned_optimizers.md", 0, 4, ["my_rule.keras", "comparison/curves.png"]),
         ("docs/episodes.md", 0, None, ["episode.png"]),
+        ("docs/learners.md", 0, 6, ["learner.keras"]),
+        # With a network for photographs, and all that TensorBoard shows of MAML.
         pytest.param("docs/learners.md", 0, None, ["learner.keras"], marks=pytest.mark.slow),
         ("docs/your_own_data.md", 0, None, ["flowers.png"]),
         ("docs/distributed.md", 0, None, []),
