@@ -84,7 +84,7 @@ def test_the_algorithm_of_the_guide_is_right(monkeypatch):
 
 @pytest.mark.slow
 def test_the_algorithm_of_the_guide_is_added_by_its_three_files(tmp_path):
-    """In a copy of the project it passes its test, its docstring's example and the whole conformance suite."""
+    """In a copy of the project it passes its test, its docstring's example and the conformance suite on points."""
     for folder in ("tf_metalearn", "tests"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -96,7 +96,7 @@ def test_the_algorithm_of_the_guide_is_added_by_its_three_files(tmp_path):
     assert len(paths) == 3
     pytest_on = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    for arguments in (paths[:2], ["tests/conformance", "-k", "RidgeNetwork"]):
+    for arguments in (paths[:2], ["tests/conformance", "-k", "RidgeNetwork and not conv4"]):
         done = subprocess.run(
             [*pytest_on, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
