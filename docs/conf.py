@@ -31,6 +31,7 @@ myst_heading_anchors = 4
 myst_links_external_new_tab = True
 # Outputs are stored in the notebooks; a test runs these.
 nb_execution_mode = "off"
+nb_merge_streams = True
 
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
