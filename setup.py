@@ -28,8 +28,12 @@ INSTALL_REQUIRES = [
 EXTRAS_REQUIRE = {
     # What `make bench` compares with, in an environment of its own.
     "peers": ["jax>=0.10,<0.11", "jaxlib>=0.10,<0.11", "torch>=2.13,<2.14"],
+    # What `make docs` needs, in another environment.
+    "docs": ["furo>=2025.12.19,<2026", "myst-nb>=1.4,<1.5", "sphinx>=9.0,<9.1"],
     "dev": [
+        "ipykernel>=7.4,<8",  # with nbclient, for the tutorials
         "mypy>=2.4,<2.5",
+        "nbclient>=0.11,<0.12",
         "psutil>=7.2,<8",
         "pytest>=9.2,<10",
         "pytest-xdist>=3.8,<4",

@@ -1,9 +1,15 @@
 """The code of the README and of the guides runs as it stands, block after block in one process, only shorter."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+import tf_metalearn as tfm
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,13 +32,28 @@ def blocks(page):
         yield block
 
 
+def files(page):
+    """The files that a page shows: blocks that begin with their path."""
+    for block in blocks(page):
+        if path := re.match(r"# (\S+\.py)\n", block):
+            yield path[1], block
+
+
 @pytest.mark.parametrize(
     ("page", "first", "last", "made"),
     [
-        ("README.md", 0, None, ["my_rule.keras", "comparison/curves.png"]),
-        ("docs/learned_optimizers.md", 0, 2, ["my_rule.keras", "comparison/curves.png"]),
+        ("README.md", 0, None, []),
+        ("docs/getting_started.md", 0, None, ["episode.png", "my_learner.keras"]),
+        ("docs/concepts.md", 0, None, []),
+        ("docs/learned_optimizers.md", 0, 4, ["my_rule.keras", "comparison/curves.png"]),
         ("docs/episodes.md", 0, None, ["episode.png"]),
-        ("docs/learners.md", 0, None, ["learner.keras"]),
+        ("docs/learners.md", 0, 6, ["learner.keras"]),
+        # With a network for photographs, and all that TensorBoard shows of MAML.
+        pytest.param("docs/learners.md", 0, None, ["learner.keras"], marks=pytest.mark.slow),
+        ("docs/your_own_data.md", 0, None, ["flowers.png"]),
+        ("docs/distributed.md", 0, None, []),
+        # The files of its first part have tests of their own.
+        ("docs/add_an_algorithm.md", 3, None, []),
     ],
 )
 def test_the_code_of_a_page_runs(page, first, last, made, glyph_directory, tmp_path, monkeypatch):
@@ -43,3 +64,41 @@ def test_the_code_of_a_page_runs(page, first, last, made, glyph_directory, tmp_p
         exec(compile(block, page, "exec"), names)
     for name in made:
         assert (tmp_path / name).exists()
+
+
+ALGORITHM = "docs/add_an_algorithm.md"
+
+
+def test_the_algorithm_of_the_guide_is_right(monkeypatch):
+    """Its own test, as the page has it."""
+    names = {"__name__": "ridge"}
+    (_, algorithm), (_, test), _ = files(ALGORITHM)
+    exec(compile(algorithm, ALGORITHM, "exec"), names)
+    monkeypatch.setattr(tfm, "RidgeNetwork", names["RidgeNetwork"], raising=False)
+    exec(compile(test, ALGORITHM, "exec"), names)
+    tests = [thing for name, thing in names.items() if name.startswith("test_")]
+    assert tests
+    for each in tests:
+        each()
+
+
+@pytest.mark.slow
+def test_the_algorithm_of_the_guide_is_added_by_its_three_files(tmp_path):
+    """In a copy of the project it passes its test, its docstring's example and the conformance suite on points."""
+    for folder in ("tf_metalearn", "tests"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    paths = []
+    for path, code in files(ALGORITHM):
+        paths.append(path)
+        with (tmp_path / path).open("a", encoding="utf-8") as file:
+            file.write(code)
+    assert len(paths) == 3
+    pytest_on = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for arguments in (paths[:2], ["tests/conformance", "-k", "RidgeNetwork and not conv4"]):
+        done = subprocess.run(
+            [*pytest_on, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-4000:]
+        assert re.search(r"[2-9]\d* passed|1\d+ passed", done.stdout)

@@ -194,7 +194,7 @@ def test_import_under_another_keras_fails_with_the_remedy(variable, value):
 
 
 def test_bounds_contain_the_tested_versions_and_end_somewhere(requirements):
-    tested = {**pins("requirements-peers.txt"), **pins("requirements.txt")}
+    tested = {**pins("requirements-peers.txt"), **pins("requirements-docs.txt"), **pins("requirements.txt")}
     assert len(requirements) > 10
     for requirement in requirements:
         operators = {bound.operator for bound in requirement.specifier}
@@ -205,9 +205,11 @@ def test_bounds_contain_the_tested_versions_and_end_somewhere(requirements):
         assert version is None or version in requirement.specifier, f"{requirement} leaves out {version}"
 
 
-def test_both_requirements_files_agree():
-    main, peers = pins("requirements.txt"), pins("requirements-peers.txt")
+def test_the_requirements_files_agree():
+    main, peers, docs = (pins(f"requirements{part}.txt") for part in ("", "-peers", "-docs"))
     assert {name: main[name] for name in main.keys() & peers} == {name: peers[name] for name in main.keys() & peers}
+    # The environment of the documentation is laid over the main one.
+    assert not main.keys() & docs.keys()
 
 
 @pytest.mark.parametrize(

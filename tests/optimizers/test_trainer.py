@@ -1,5 +1,7 @@
 """Meta-training: what it optimises, keeps, resumes and saves."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -68,6 +70,41 @@ def test_meta_updates_follow_the_gradient_of_the_summed_losses_of_each_stretch()
     trainer.compile(optimizer=keras.optimizers.SGD(0.1))
     trainer.fit(epochs=1, steps_per_epoch=1, verbose=0)
     assert float(rule.learning_rate) == pytest.approx(0.5 + 2 * 0.3)
+
+
+def test_two_replicas_average_their_meta_gradients_and_stay_equal(mirrored):
+    """Each plays the line by itself: the meta-update of one device, not twice that."""
+    with mirrored.scope():
+        rule = GradientDescent(0.5)
+        trainer = tfm.OptimizerTrainer(rule, Line(), Line(), unroll_length=2, episode_length=4, validation_episodes=3)
+        trainer.compile(optimizer=keras.optimizers.SGD(0.1))
+    history = trainer.fit(epochs=1, steps_per_epoch=1, verbose=0).history
+    values = [float(value) for value in mirrored.experimental_local_results(rule.learning_rate.value)]
+    assert values == pytest.approx([0.5 + 2 * 0.3] * 2)
+    assert history["val_final_loss"] == pytest.approx([-4 * (0.5 + 2 * 0.3)])
+
+
+def test_two_replicas_play_different_training_episodes_and_the_validation_episodes_of_one_device(mirrored):
+    class Random(Line):
+        """Its slope is the seed's."""
+
+        def sample(self, seed):
+            return Task(tf.zeros([1]), (), tf.random.stateless_uniform([], seed))
+
+        def loss(self, task, parameters, carry, step):
+            return task.data * parameters[0], carry
+
+    def played(scope):
+        with scope():
+            rule = GradientDescent(0.5)
+            trainer = tfm.OptimizerTrainer(rule, Random(), Random(), unroll_length=1, episode_length=1)
+            trainer.compile(optimizer=keras.optimizers.SGD(0.0))
+        history = trainer.fit(epochs=1, steps_per_epoch=1, verbose=0).history
+        return history["loss"][0], history["val_loss"][0]
+
+    (one, held_out), (two, held_out_by_two) = played(contextlib.nullcontext), played(mirrored.scope)
+    assert held_out_by_two == pytest.approx(held_out)
+    assert two != pytest.approx(one)
 
 
 def test_several_problems_are_averaged():

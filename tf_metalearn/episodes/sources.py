@@ -119,6 +119,7 @@ def _lake(background: str) -> Splits:
     return {"train": published(background)["train"], "test": published("omniglot_lake")["test"]}
 
 
+#: Data sets that `load_episodes` knows by name.
 SOURCES: dict[str, Source] = {
     "omniglot": Source(
         summary="1,623 handwritten characters of 50 alphabets, 20 drawings each; ink is 1",

@@ -21,8 +21,9 @@ class OptimizerTrainer(keras.Model):
 
     One step of `fit` plays one fresh episode of every problem: `episode_length` inner steps in stretches of
     `unroll_length`, with a meta-update after each stretch. `loss` is the mean loss along the episode, `final_loss` the
-    loss at its end. With validation problems, every epoch ends with the same held-out episodes, played to their end,
-    and when `fit` is done the rule has the weights that were best on them. Keras's callbacks work as for any model.
+    loss at its end. Under a distribution strategy every replica plays episodes of its own, and a meta-update is their
+    mean. With validation problems, every epoch ends with the same held-out episodes, played to their end, and when
+    `fit` is done the rule has the weights that were best on them. Keras's callbacks work as for any model.
 
     Args:
         rule: What is trained: the rule's trainable weights.
@@ -140,7 +141,8 @@ class OptimizerTrainer(keras.Model):
                 "Make a SupervisedProblem of the data, and call `fit(epochs=..., steps_per_epoch=...)`."
             )
         if x is None:
-            x = tf.data.Dataset.range(1).repeat().batch(1)
+            replicas = self.distribute_strategy.num_replicas_in_sync
+            x = tf.data.Dataset.range(replicas).repeat().batch(replicas)
             kwargs.setdefault("steps_per_epoch", 100)
             kwargs.setdefault("shuffle", False)
         callbacks = kwargs.pop("callbacks", None) or []
@@ -166,7 +168,8 @@ class OptimizerTrainer(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Plays one episode of every problem, with a meta-update after every stretch."""
-        seed = self._seed(_TRAINING, self._episodes.value)
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        seed = self._seed(_TRAINING, self._episodes.value, replica)
         self._episodes.assign_add(1)
         trainings = [
             start(self.rule, problem, tf.random.experimental.stateless_fold_in(seed, index))
@@ -208,7 +211,9 @@ class OptimizerTrainer(keras.Model):
     def _meta_update(self, gradients: list[tf.Tensor]) -> None:
         # One diverged episode must not wipe out what thousands have taught.
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
-        gradients = [tf.where(finite, gradient, tf.zeros_like(gradient)) for gradient in gradients]
+        # Keras sums gradients over replicas.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        gradients = [tf.where(finite, gradient / replicas, tf.zeros_like(gradient)) for gradient in gradients]
         self.optimizer.apply(gradients, self.rule.trainable_variables)
         self._skipped_tracker.update_state(tf.where(finite, 0.0, 1.0))
 
@@ -217,14 +222,16 @@ class OptimizerTrainer(keras.Model):
         self._final_loss_tracker.update_state(losses[-1])
         return {metric.name: metric.result() for metric in self.metrics}
 
-    def _seed(self, stream: int, number: tf.Tensor) -> tf.Tensor:
-        context = tf.distribute.get_replica_context()
+    def _seed(self, stream: int, number: tf.Tensor, replica: int | tf.Tensor = 0) -> tf.Tensor:
         seed = tf.stack([tf.constant(self.seed), tf.constant(stream)])
         seed = tf.random.experimental.stateless_fold_in(seed, number)
-        return tf.random.experimental.stateless_fold_in(seed, context.replica_id_in_sync_group)
+        return tf.random.experimental.stateless_fold_in(seed, replica)
 
     def _validation_data(self) -> tf.data.Dataset:
-        return tf.data.Dataset.range(self.validation_episodes).batch(1)
+        """Episode numbers: one for each replica in a batch, the last batch filled up with further ones."""
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        batches = -(-self.validation_episodes // replicas)
+        return tf.data.Dataset.range(batches * replicas).batch(replicas)
 
     def get_config(self) -> dict[str, Any]:
         recipes = [problem.recipe for problem in self.problems]
@@ -257,16 +264,16 @@ class _KeepBest(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         trainer, loss = self.model, (logs or {}).get("val_loss")
-        if loss is not None and loss < float(trainer._best_loss):
+        if loss is not None and loss < trainer._best_loss.numpy():
             trainer._best_loss.assign(loss)
             for best, weight in zip(trainer._best_weights, trainer.rule.weights, strict=True):
-                best.assign(weight)
+                best.assign(weight.numpy())
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         trainer = self.model
-        if float(trainer._best_loss) < float("inf"):
+        if trainer._best_loss.numpy() < float("inf"):
             for best, weight in zip(trainer._best_weights, trainer.rule.weights, strict=True):
-                weight.assign(best)
+                weight.assign(best.numpy())
 
 
 def _as_tuple(argument: str, problems: Problem | Sequence[Problem] | None) -> tuple[Problem, ...]:
