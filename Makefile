@@ -3,6 +3,9 @@
 NAME =
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check --no-deps
 
+# Most of a test is tracing, which keeps one core busy. Tests of a file stay together, for what they share.
+ON_BOTH_CORES = --numprocesses 2 --dist loadfile
+
 # Prints the first interpreter that works and has a version that was tested; a name on the path may be an empty shim.
 FIND_PYTHON = \
 	for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
@@ -27,10 +30,10 @@ run: .venv/installed
 	@.venv/bin/python tools/run.py
 
 test: .venv/installed
-	@.venv/bin/python -m pytest -m 'not slow'
+	@.venv/bin/python -m pytest $(ON_BOTH_CORES) -m 'not slow'
 
 test-all: .venv/installed
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest $(ON_BOTH_CORES)
 
 lint: .venv/installed
 	@.venv/bin/python -m ruff check --quiet .
