@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,14 @@ def _train(config: Config, where: RunFolder | Path, data_dir: str | None, dry_ru
     ):
         built = build(config, data_dir)
     parameters = sum(math.prod(weight.shape) for weight in built.model.trainable_variables)
-    click.echo(_summary(config, built.sums, parameters))
+    summary = _summary(config, built.sums, parameters)
     if dry_run:
-        click.echo(f"Folder      {where if isinstance(where, Path) else where.path}\n\n{config.to_toml()}", nl=False)
+        # Comments, so that all of it is a configuration file.
+        folder = where if isinstance(where, Path) else where.path
+        click.echo(textwrap.indent(f"{summary}\nFolder      {folder}", "# ", lambda line: True))
+        click.echo(config.to_toml(), nl=False)
         return
+    click.echo(summary)
     if isinstance(where, RunFolder):
         where.check_data(built.sums)
         run = where
