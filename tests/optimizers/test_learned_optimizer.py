@@ -3,6 +3,7 @@
 import functools
 import json
 import operator
+import re
 
 import keras
 import numpy as np
