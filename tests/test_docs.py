@@ -19,6 +19,8 @@ SHORTER = [
     (r"\bsteps_per_epoch=\d+", "steps_per_epoch=1"),
     (r"\bepisodes=\d+", "episodes=16"),
     (r"\b(tfm\.compare\(.*?)(, runs=\d+)?\)\n", r"\1, steps=4, runs=2, tuning_runs=1)\n"),
+    (r"unroll_length=\d+, episode_length=\d+", "unroll_length=2, episode_length=4"),
+    (r"^(trainer = tfm\.OptimizerTrainer\((?:(?!episode_length).)*)\)$", r"\1, unroll_length=2, episode_length=4)"),
     # Threads can be set only before TensorFlow starts.
     (r"^tfm\.set_cpu_threads\(\).*$", ""),
 ]
