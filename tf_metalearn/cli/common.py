@@ -90,3 +90,16 @@ def show_comparison(comparison: Any, folder: Path) -> None:
     written = report.report(comparison, folder)
     click.echo(f"\nCurves      {written.picture}\nFigures     {written.json}")
     click.echo(f"TensorBoard tensorboard --logdir {written.tensorboard}")
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Shows on a terminal that something goes on, where there is no telling how much of it is done.
+
+    Args:
+        what: Goes on.
+    """
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"{what} ..."):
+        yield

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tf_metalearn.cli.common import in_words_of_the_command_line, start_tensorflow
+from tf_metalearn.cli.common import in_words_of_the_command_line, start_tensorflow, working
 from tf_metalearn.runs.folder import CONFIG, RunFolder, model_file
 
 
@@ -42,7 +42,8 @@ def export(paths: tuple[str, ...], verify: bool, about: Path | None, invert: boo
         model = pretrained.load_any(model_file(paths[0]))
         text = about.read_text(encoding="utf-8") if about else _card(paths[0])
         if isinstance(model, UpdateRule):
-            serving.export_rule(model, version, text)
+            with working("Exporting"):
+                serving.export_rule(model, version, text)
         elif not isinstance(model, ServedModel):
             kind = type(model).__name__
             raise click.UsageError(
@@ -51,10 +52,14 @@ def export(paths: tuple[str, ...], verify: bool, about: Path | None, invert: boo
         else:
             if invert is not None:
                 model.ink = invert
-            model.export(version, verbose=False, about=text)
+            with working("Exporting"):
+                model.export(version, verbose=False, about=text)
         click.echo(f"Version     {version}\nServer      docker compose -f {version.parent.parent / 'compose.yaml'} up")
-    if verify and not print_checks(serving.verify_export(version), str(version)):
-        raise SystemExit(1)
+    if verify:
+        with working("Verifying"):
+            checks = serving.verify_export(version)
+        if not print_checks(checks, str(version)):
+            raise SystemExit(1)
 
 
 def _card(model: str) -> str:

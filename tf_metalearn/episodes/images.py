@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 
 #: What to do with an image that cannot be decoded.
 POLICIES = ("fail", "skip")
@@ -79,8 +81,13 @@ def decode(
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             return error
 
+    # What is quick, such as a task of a few pictures, needs no bar; nor does a file that holds the output.
+    console = Console(stderr=True)
+    quiet = len(sources) < 1000 or not console.is_terminal
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(one, sources, chunksize=64))
+        decoded = pool.map(one, sources, chunksize=64)
+        bar = track(decoded, "Decoding images", len(sources), console=console, transient=True, disable=quiet)
+        results = list(bar)
     bad = [number for number, result in enumerate(results) if isinstance(result, Exception)]
     if bad and unreadable == "fail":
         raise ValueError(
