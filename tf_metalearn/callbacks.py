@@ -85,7 +85,8 @@ class MetaLearningTensorBoard(keras.callbacks.Callback):
             tf.summary.text("configuration", f"```json\n{_configuration(self.model)}\n```")
             write_charts(self._look.charts)
             if self.hyperparameters:
-                hparams.hparams(self.hyperparameters)
+                # Without a name it would be a checksum.
+                hparams.hparams(self.hyperparameters, trial_id=str(self.log_dir))
         self._epoch, self._looked, self._spent, self._start = None, None, 0.0, time.perf_counter()
 
     def _look_at(self, model: keras.Model) -> Any:
