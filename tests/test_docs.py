@@ -53,7 +53,6 @@ def files(page):
         # With a network for photographs, and all that TensorBoard shows of MAML.
         pytest.param("docs/learners.md", 0, None, ["learner.keras"], marks=pytest.mark.slow),
         ("docs/your_own_data.md", 0, None, ["flowers.png"]),
-        ("docs/distributed.md", 0, None, []),
         # The files of its first part have tests of their own.
         ("docs/add_an_algorithm.md", 3, None, []),
     ],
@@ -66,6 +65,17 @@ def test_the_code_of_a_page_runs(page, first, last, made, glyph_directory, tmp_p
         exec(compile(block, page, "exec"), names)
     for name in made:
         assert (tmp_path / name).exists()
+
+
+def test_the_code_about_distribution_runs(glyph_directory, tmp_path):
+    """In a process of its own: TensorFlow remembers the shapes of what replicas exchange by numbers that every new
+    strategy counts from the start, and other tests have had one."""
+    code = "\n".join(blocks("docs/distributed.md"))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TFDS_DATA_DIR": str(glyph_directory)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 ALGORITHM = "docs/add_an_algorithm.md"

@@ -114,7 +114,7 @@ def test_ctrl_c_ends_cleanly_and_the_run_goes_on_where_it_was(at_work, tmp_path)
     while not lines.exists() and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
     assert f"tf-metalearn train --resume {tmp_path / 'run'}" in output
     assert "Traceback" not in output

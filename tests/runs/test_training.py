@@ -1,5 +1,7 @@
 """Real trainings of a minute's fraction, and what is left of them when they stop."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from tf_metalearn.runs.config import Config
 from tf_metalearn.runs.evaluation import evaluate_learner
 from tf_metalearn.runs.folder import RunFolder
 from tf_metalearn.runs.settings import ALGORITHMS
-from tf_metalearn.runs.training import run_training, save
+from tf_metalearn.runs.training import _StopWhenAsked, run_training, save
 
 SMALL = {"data": "glyphs", "filters": 8, "epochs": 2, "steps": 3, "validation_episodes": 8, "queries": 2}
 SMALL_PROBLEM = {
@@ -121,3 +123,15 @@ def test_sine_waves_are_learned_too(tmp_path):
 def test_settings_that_do_not_fit_are_refused_before_anything_is_written(algorithm, changes, message, glyph_directory):
     with pytest.raises(ValueError, match=message):
         build(config_of(algorithm, **changes), str(glyph_directory))
+
+
+def test_ctrl_c_waits_for_the_end_of_a_step_and_twice_does_not():
+    before = signal.getsignal(signal.SIGINT)
+    with _StopWhenAsked() as stop:
+        stop.on_train_batch_end(0)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            stop.on_test_batch_end(0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,5 +1,7 @@
 """Trains what a run's configuration says, from its last checkpoint on."""
 
+import signal
+import threading
 import time
 from typing import Any
 
@@ -26,6 +28,9 @@ def run_training(run: RunFolder, built: Built, verbose: int = 1) -> keras.Model:
 
     Returns:
         The learner, or the `OptimizerTrainer`.
+
+    Raises:
+        KeyboardInterrupt: After the step in which Ctrl-C came.
     """
     model, values = built.model, run.config.values
     model.optimizer.build(model.trainable_variables)
@@ -50,15 +55,16 @@ def run_training(run: RunFolder, built: Built, verbose: int = 1) -> keras.Model:
         data = {"x": built.training(done)} if built.training else {}
         if built.validation is not None:
             data["validation_data"] = built.validation
-        model.fit(
-            **data,
-            initial_epoch=done,
-            epochs=values["epochs"],
-            steps_per_epoch=values["steps"],
-            shuffle=False,
-            verbose=verbose,
-            callbacks=callbacks,
-        )
+        with _StopWhenAsked() as stop:
+            model.fit(
+                **data,
+                initial_epoch=done,
+                epochs=values["epochs"],
+                steps_per_epoch=values["steps"],
+                shuffle=False,
+                verbose=verbose,
+                callbacks=[*callbacks, stop],
+            )
         # The trainer has put back the rule that was best.
         _save_model(run, model)
     _draw(run, built)
@@ -105,6 +111,37 @@ class _Keep(keras.callbacks.Callback):
         found = {name: float(value) for name, value in (logs or {}).items()}
         save(self._run, self.model)
         self._run.add_metrics({"epoch": epoch + 1, "seconds": seconds, **found})
+
+
+class _StopWhenAsked(keras.callbacks.Callback):
+    """Ends a training by Ctrl-C between two steps; a second one ends it at once.
+
+    Where Python would raise KeyboardInterrupt by itself, it may be in the middle of a file or where nothing can be
+    raised, and it does not where the program was started in the background.
+    """
+
+    def __enter__(self) -> "_StopWhenAsked":
+        self._asked, self._before = False, None
+        # Only the main thread may say what becomes of signals.
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.on_train_batch_end(batch)
 
 
 def _draw(run: RunFolder, built: Built) -> None:
