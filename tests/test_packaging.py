@@ -100,7 +100,9 @@ def test_installed_wheel_imports_from_outside_the_checkout(installed):
     assert done.stdout.split() == [str(installed / "tf_metalearn" / "__init__.py"), distribution.version]
 
 
-@pytest.mark.parametrize("rule", [[], ["andrychowicz2016"]], ids=["default", "andrychowicz2016"])
+@pytest.mark.parametrize(
+    "rule", [[], pytest.param(["andrychowicz2016"], marks=pytest.mark.slow)], ids=["default", "andrychowicz2016"]
+)
 def test_installed_wheel_compares_a_shipped_rule(installed, tmp_path, rule):
     small = ["--problem", "digits", "--runs", 3, "--steps", 10, "--tuning-runs", 1, "--out", tmp_path]
     done = run(installed / "bin" / "tf-metalearn", "compare", *rule, *small, PYTHONPATH=str(installed))

@@ -25,7 +25,13 @@ def test_a_shipped_model_passes_every_check_and_is_small(name):
     assert sum(file.stat().st_size for file in version.rglob("*") if file.is_file()) < 3e6
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name in LEAST])
+#: An LSTM for each parameter takes a while.
+SLOW = {"omniglot_meta_lstm_5way_1shot"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NAMES if name in LEAST]
+)
 def test_a_shipped_learner_is_as_accurate_as_its_card_says(name, prepared_data):
     """Tested on half as many episodes as the card's figure, which is within 0.3 of the truth."""
     card = (FOLDER / name / "README.md").read_text(encoding="utf-8")

@@ -133,6 +133,7 @@ def test_omniglot_is_ready_in_a_minute_the_first_time_and_in_a_second_after_that
     assert [path.name for path in (folder / ".tf_metalearn").iterdir()] == ["omniglot-3.0.0-28.npz"]
 
 
+@pytest.mark.slow
 def test_cifar_fs_has_its_classes_of_cifar_100(prepared_data):
     folder = prepared_data("cifar100")
     tables = [load_classes("cifar_fs", split, data_dir=folder) for split in ("train", "validation", "test")]
