@@ -209,7 +209,7 @@ def test_datasets_describes_and_draws_a_folder_of_images(tmp_path):
 
 def test_datasets_says_how_to_get_what_is_missing(tmp_path):
     result = run("datasets", "omniglot", "--data-dir", tmp_path)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "tf-metalearn datasets omniglot --download" in result.stderr
     assert run("datasets", "--draw", tmp_path / "a.png").exit_code == 2
     assert run("datasets", "mini_imagenet", "--download").exit_code == 2

@@ -171,7 +171,11 @@ def test_a_run_adapts_to_pictures_and_exports(at_work, pictures, tmp_path):
         (["train", "--resume", "runs/signs", "--ways", "3"], 2, "Received: --ways beside it."),
         (["train", "--resume", "runs"], 1, "which has no config.toml"),
         (["train", "--resume", "no_such_run"], 2, "'no_such_run' is not there."),
-        (["evaluate", "no_such_run"], 1, "must be the name of a shipped learner or a '.keras' file"),
+        (["evaluate", "no_such_run"], 1, "must be a run's folder, a '.keras' file, or the name of what ships"),
+        (["export", "runs/nowhere", "served/a/1"], 1, "'runs/nowhere', which is not there"),
+        (["train", "nonsense"], 2, "ALGORITHM must be one of l2l, maml"),
+        (["adapt", "runs/signs", "--support", "runs", "--query", "runs", "--picture", "a.xyz"], 2, "must end in .png"),
+        (["evaluate", "runs/signs", "--data", "few"], 2, "--split must have classes"),
         (["evaluate", "runs"], 1, "which has no config.toml"),
         (["evaluate", "omniglot_prototypical"], 2, "--data must say which data set"),
         (["evaluate", "runs/signs", "--transductive"], 2, "must be left out for a PrototypicalNetwork"),
@@ -184,6 +188,9 @@ def test_a_run_adapts_to_pictures_and_exports(at_work, pictures, tmp_path):
 )
 def test_what_cannot_be_is_answered_in_a_line_or_two(arguments, code, said, at_work):
     Path("unknown.toml").write_text('algorithm = "maml"\n[data]\nway = 5\n')
+    for name in ("few/a", "few/b"):
+        Path(name).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28)).save(f"{name}/1.png")
     Path("later.toml").write_text('format = 9\nalgorithm = "maml"\n')
     result = run(*arguments)
     assert result.exit_code == code, result.output

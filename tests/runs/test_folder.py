@@ -37,10 +37,10 @@ def test_an_epoch_that_is_done_again_replaces_its_line(tmp_path):
 
 
 def test_other_data_than_before_is_refused(tmp_path):
-    run = RunFolder.create(tmp_path / "run", CONFIG, {"data": {"train": {"sha256": "a"}}})
-    run.check_data({"train": {"sha256": "a"}})
+    run = RunFolder.create(tmp_path / "run", CONFIG, {"data": {"train": {"examples": 5, "sha256": "a"}}})
+    run.check_data({"train": {"examples": 5, "sha256": "a"}})
     with pytest.raises(ValueError, match=r"The train data must be what .* began with"):
-        run.check_data({"train": {"sha256": "b"}})
+        run.check_data({"train": {"examples": 6, "sha256": "b"}})
 
 
 def test_runs_are_found_two_levels_deep(tmp_path):
@@ -60,6 +60,8 @@ def test_a_run_stands_for_what_it_has_learned(tmp_path):
     assert model_file("omniglot_prototypical") == "omniglot_prototypical"
     with pytest.raises(ValueError, match=r"which has no config\.toml"):
         model_file(tmp_path)
+    with pytest.raises(ValueError, match="which is not there"):
+        model_file(tmp_path / "nowhere")
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):

@@ -23,11 +23,21 @@ class _Verbs(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except KeyboardInterrupt:
+            click.echo("\nStopped.", err=True)
+            raise SystemExit(130) from None
+        except click.ClickException as error:
+            if ctx.params["debug"] and error.__cause__:
+                raise error.__cause__ from None
+            raise
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
             if ctx.params["debug"]:
                 raise
+            if isinstance(error, PermissionError) and error.filename:
+                where = f"'{error.filename}' must be yours to read and to write. Received: {error.strerror}."
+                raise click.ClickException(f"{where}\nChange its permissions, or choose another place.") from error
             kind = "" if isinstance(error, ValueError) and str(error) else f"{type(error).__name__}: "
             hint = "Run `tf-metalearn --debug ...` for the traceback."
             raise click.ClickException(f"{kind}{error}\n{hint}") from error

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from tf_metalearn.cli.common import in_words_of_the_command_line, start_tensorflow
+from tf_metalearn.cli.common import check_picture, in_words_of_the_command_line, start_tensorflow
 from tf_metalearn.runs.folder import model_file
 
 
@@ -50,6 +50,7 @@ def adapt(
         raise click.UsageError(f"--save must end in '.keras'. Received: '{save}'. Try '{save.with_suffix('.keras')}'.")
     if query is None and (beside := [f for f, v in (("--csv", table), ("--picture", picture)) if v is not None]):
         raise click.UsageError(f"{beside[0]} needs --query, the pictures to tell apart. Received: none.")
+    check_picture("--picture", picture)
     start_tensorflow()
     from tf_metalearn import pretrained
     from tf_metalearn.episodes import images

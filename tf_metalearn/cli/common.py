@@ -66,7 +66,9 @@ def in_words_of_the_command_line(**said: str) -> Iterator[None]:
     except ValueError as error:
         message = str(error)
         for argument, option in said.items():
-            message = message.replace(f"`{argument}`", option)
+            # Names that are no words of the language stand without quotes, too.
+            pattern = rf"`?\b{argument}\b`?" if "_" in argument or argument == "unreadable" else f"`{argument}`"
+            message = re.sub(pattern, option, message)
         raise click.UsageError(message) from error
 
 
@@ -90,6 +92,17 @@ def show_comparison(comparison: Any, folder: Path) -> None:
     written = report.report(comparison, folder)
     click.echo(f"\nCurves      {written.picture}\nFigures     {written.json}")
     click.echo(f"TensorBoard tensorboard --logdir {written.tensorboard}")
+
+
+def check_picture(option: str, path: Path | None) -> None:
+    """Refuses a picture's file that cannot be drawn, before the work.
+
+    Args:
+        option: Of the command line.
+        path: What it says.
+    """
+    if path is not None and path.suffix not in (".png", ".pdf", ".svg"):
+        raise click.UsageError(f"{option} must end in .png, .pdf or .svg. Received: '{path}'.")
 
 
 @contextlib.contextmanager

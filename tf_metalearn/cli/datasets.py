@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tf_metalearn.cli.common import start_tensorflow
+from tf_metalearn.cli.common import check_picture, in_words_of_the_command_line, start_tensorflow
 
 
 @click.command()
@@ -48,8 +48,9 @@ def datasets(
     Examples:
       tf-metalearn datasets
       tf-metalearn datasets omniglot --download
-      tf-metalearn datasets my_images --split all --draw episode.png
+      tf-metalearn datasets my_images --split all --image-size 84 --draw episode.png
     """
+    check_picture("--draw", draw)
     start_tensorflow()
     if name is None:
         if download or draw:
@@ -70,8 +71,13 @@ def datasets(
         "image_size": image_size,
         "unreadable": unreadable,
     }
+    words = {
+        "source": "NAME",
+        **{argument: f"--{argument.replace('_', '-')}" for argument in (*reading, "ways", "shots")},
+    }
     if not draw:
-        table = episodes.load_classes(name, "all", rotations=False, **reading)
+        with in_words_of_the_command_line(**words):
+            table = episodes.load_classes(name, "all", rotations=False, **reading)
         low, high = min(table.sizes), max(table.sizes)
         of_each = f"{low}" if low == high else f"{low} to {high}"
         click.echo(
@@ -88,9 +94,10 @@ def datasets(
         return
     from tf_metalearn.plotting import plot_episode
 
-    stream = episodes.load_episodes(
-        name, split, ways, shots, queries, 1, seed, episodes=1, within_groups=within_groups, **reading
-    )
+    with in_words_of_the_command_line(**words):
+        stream = episodes.load_episodes(
+            name, split, ways, shots, queries, 1, seed, episodes=1, within_groups=within_groups, **reading
+        )
     episode, query_y = next(iter(stream))
     draw.parent.mkdir(parents=True, exist_ok=True)
     plot_episode(episode, query_y).savefig(draw)

@@ -67,13 +67,17 @@ def evaluate(
         line = evaluate_learner(learner, values, split, episodes, seed, data_dir, progress)
     _print(line)
     if opened is not None:
-        opened.add_evaluation(line)
+        try:
+            opened.add_evaluation(line)
+        except OSError as error:
+            click.echo(f"Not added to '{opened.path}': {error.strerror}.", err=True)
 
 
 def _print(line: Any) -> None:
     figures, of_accuracy = line["figures"], "accuracy" in line["figures"]
     name, factor, unit = ("accuracy", 100, " %") if of_accuracy else ("loss", 1, "")
-    click.echo(f"Task        {line['task']}, {line['episodes']:,} of them")
+    of_classes = f", from {line['classes']:,} classes" if line["classes"] else ""
+    click.echo(f"Task        {line['task']}, {line['episodes']:,} of them{of_classes}")
     half = factor * figures[f"{name}_ci95"]
     click.echo(f"{name.capitalize():<11} {factor * figures[name]:.2f}{unit} \u00b1 {half:.2f} (95 %)")
     if (before := figures.get(f"{name}_before")) is not None:

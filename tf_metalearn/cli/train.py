@@ -1,6 +1,7 @@
 """`tf-metalearn train`: a training by name, in a folder that holds all of it."""
 
 import dataclasses
+import difflib
 import math
 import sys
 import textwrap
@@ -42,6 +43,15 @@ class _Algorithms(click.Group):
                 if (path := _value_of(option, args)) is not None:
                     args = [_algorithm_of(option, Path(path)), *args]
         return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.commands, n=1)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(
+                f"ALGORITHM must be one of {', '.join(self.commands)}. Received: {args[0]!r}.{meant}"
+            )
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_Algorithms, subcommand_metavar="ALGORITHM [OPTIONS]")
@@ -99,13 +109,14 @@ def _command(algorithm: str) -> click.Command:
 def _train(config: Config, where: RunFolder | Path, data_dir: str | None, dry_run: bool) -> None:
     """Trains in a new folder or goes on in that of a run, and says where all of it is."""
     start_tensorflow(many_small_operations=config.algorithm not in _LARGE_OPERATIONS)
-    from tf_metalearn.runs.build import build
+    from tf_metalearn.runs.build import build, settled
     from tf_metalearn.runs.environment import environment
     from tf_metalearn.runs.training import run_training
 
     with in_words_of_the_command_line(
         source="--data", name="--problem", **{name: _flag(name) for name in config.values}
     ):
+        config = settled(config, data_dir)
         built = build(config, data_dir)
     parameters = sum(math.prod(weight.shape) for weight in built.model.trainable_variables)
     summary = _summary(config, built.sums, parameters)
@@ -121,13 +132,15 @@ def _train(config: Config, where: RunFolder | Path, data_dir: str | None, dry_ru
         run = where
     else:
         run = RunFolder.create(where, config, {**environment(), "data": built.sums})
+    if len(run.metrics()) >= config.values["epochs"]:
+        click.echo("The last epoch is done already.")
     click.echo(f"Folder      {run.path}\nTensorBoard tensorboard --logdir {run.tensorboard}\n")
     try:
         run_training(run, built, verbose=1 if sys.stdout.isatty() else 2)
     except KeyboardInterrupt:
         done = len(run.metrics())
         click.echo(
-            f"\nStopped. {f'The first {done} epochs are kept' if done else 'Nothing was learned yet'}. Go on by:\n"
+            f"\nStopped. {f'Kept up to the end of epoch {done}' if done else 'Nothing was learned yet'}. Go on by:\n"
             f"  tf-metalearn train --resume {run.path}",
             err=True,
         )
@@ -145,7 +158,7 @@ def _summary(config: Config, sums: Any, parameters: int) -> str:
     lines = [f"Algorithm   {config.algorithm}: {parameters:,} parameters to learn"]
     for split, found in sums.items():
         lines.append(f"{split.capitalize():<11} {found['classes']:,} classes, {found['examples']:,} examples")
-    lines.append(f"Training    {config.values['epochs']} epochs of {config.values['steps']:,} steps")
+    lines.append(f"Epochs      {config.values['epochs']}, of {config.values['steps']:,} steps")
     return "\n".join(lines)
 
 

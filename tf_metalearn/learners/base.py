@@ -64,6 +64,22 @@ class FewShotLearner(ServedModel):
             metrics.append(TaskInterval("accuracy_ci95") if of_accuracy else TaskInterval("loss_ci95", loss))
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, jit_compile=jit_compile, **kwargs)
 
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Keras's `fit`.
+
+        Args:
+            x: A data set of `(Episode, query_y)`, or what else Keras takes.
+            *args: As Keras has them.
+            **kwargs: As Keras has them.
+
+        Returns:
+            Keras's history.
+        """
+        if isinstance(x, tf.data.Dataset):
+            # Keras cannot shuffle it, and would say so.
+            kwargs.setdefault("shuffle", False)
+        return super().fit(x, *args, **kwargs)
+
     def default_loss(self) -> keras.losses.Loss:
         """Returns the loss of `compile` without one: cross-entropy on logits.
 

@@ -58,6 +58,8 @@ def plot_episode(episode: Any, query_y: Any = None, predictions: Any = None, tas
             )
     if predictions is not None and predictions.ndim == 2:
         predictions = predictions.argmax(axis=-1)
+    # Ink on an empty ground is drawn as on paper.
+    ink = bool(np.mean(query_x == 0) > 0.5)
     ways = int(support_y.max()) + 1
     rows = [np.flatnonzero(support_y == label) for label in range(ways)]
     if query_y is None:
@@ -71,14 +73,14 @@ def plot_episode(episode: Any, query_y: Any = None, predictions: Any = None, tas
     for label, chosen in enumerate(rows):
         if support_x.ndim == 4:
             for column, number in enumerate(chosen):
-                draw_image(axes, support_x[number], column, label, INK)
+                draw_image(axes, support_x[number], column, label, INK, ink)
         else:
             _draw_features(axes, support_x[label], shots, label)
     for label, chosen in enumerate(queries):
         for column, number in enumerate(chosen):
             right = None if predictions is None or query_y is None else predictions[number] == query_y[number]
             colour = "#BBBBBB" if right is None else RIGHT if right else WRONG
-            draw_image(axes, query_x[number], shots + 0.6 + column, label, colour)
+            draw_image(axes, query_x[number], shots + 0.6 + column, label, colour, ink)
             if predictions is not None and not right:
                 # Beside colour, a figure says what was taken for what.
                 said = str(predictions[number])

@@ -12,7 +12,7 @@ def plot_history(history: Mapping[str, Sequence[float]], title: str = "Training"
     """Draws loss and accuracy by epoch, in training and in validation.
 
     Args:
-        history: Values by name, as `fit(...).history` has them; "val_" stands before those of validation.
+        history: Values by name, as the `history` of what `fit` returned has them, those of validation included.
         title: One line above the picture.
 
     Returns:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tf_metalearn import backbones, learners, problems
-from tf_metalearn.episodes import Augmentation, load_classes, load_episodes, load_examples
+from tf_metalearn.episodes import Augmentation, load_classes, load_episodes, load_examples, prepared
 from tf_metalearn.episodes.class_table import ClassTable
 from tf_metalearn.episodes.load import SINUSOIDS
 from tf_metalearn.episodes.sources import SOURCES
@@ -126,6 +126,19 @@ def _build_learner(config: Config, data_dir: str | None) -> Built:
     return Built(learner, training, validation, values["steps"], sums)
 
 
+def settled(config: Config, data_dir: str | None) -> Config:
+    """Returns a configuration whose folder of data is found from everywhere.
+
+    Args:
+        config: The settings of a run.
+        data_dir: Where data sets are.
+    """
+    data = config.values.get("data")
+    if data is None or data in SOURCES or prepared.find(data, data_dir) or not Path(data).expanduser().is_dir():
+        return config
+    return Config(config.algorithm, {**config.values, "data": str(Path(data).expanduser().resolve())})
+
+
 def read(values: Mapping[str, Any], split: str, data_dir: str | None) -> ClassTable:
     """Reads the classes of a split.
 
@@ -152,6 +165,11 @@ def evaluation_tasks(
     """
     if source == SINUSOIDS:
         return load_episodes(source, split, 1, values["shots"], 100, 16, seed, episodes=episodes)
+    if not source.names:
+        raise ValueError(
+            f"`split` must have classes. Received: {source.title!r}, of which this split has none.\n"
+            "Take another split such as 'all', or more classes."
+        )
     # As many queries as there are left of the smallest class.
     queries = min(QUERIES, int(min(source.sizes)) - values["shots"])
     if queries < 1:

@@ -50,6 +50,7 @@ def evaluate_learner(
     return {
         "task": f"{values['data']} {split}, {ways}{values['shots']}-shot",
         "batch_statistics": _statistics(tested),
+        "classes": None if isinstance(source, str) else len(source.names),
         "episodes": episodes,
         "seed": seed,
         "figures": {name: float(value) for name, value in done.items()},

@@ -11,6 +11,8 @@ from typing import Any
 from tf_metalearn.runs.config import Config, read_config
 
 CONFIG = "config.toml"
+#: Where the rules and learners that ship are, whose package needs TensorFlow.
+SHIPPED = Path(__file__).parents[1] / "pretrained"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, config)
         write_text(path / "environment.json", json.dumps(environment, indent=2) + "\n")
-        again = f"tf-metalearn train --config {shlex.quote(str(path / CONFIG))}"
+        again = f"tf-metalearn train --config {shlex.quote(str((path / CONFIG).resolve()))}"
         write_text(path / "command.txt", f"{again}\n")
         # Last, since it makes the folder a run.
         write_text(path / CONFIG, config.to_toml())
@@ -94,10 +96,15 @@ class RunFolder:
             ValueError: If it is not the same.
         """
         before = json.loads((self.path / "environment.json").read_text(encoding="utf-8")).get("data", {})
+        nothing = {"examples": 0, "sha256": "none"}
         for split, found in sums.items():
             if found != before.get(split):
+                was, now = (
+                    f"{part['examples']:,} examples ({part['sha256'][:8]})"
+                    for part in (before.get(split, nothing), found)
+                )
                 raise ValueError(
-                    f"The {split} data must be what '{self.path}' began with: {before.get(split)}. Received: {found}.\n"
+                    f"The {split} data must be what '{self.path}' began with, {was}. Received: {now}.\n"
                     f"Bring back the data, or begin anew: tf-metalearn train --config {self.path / CONFIG}"
                 )
 
@@ -186,8 +193,13 @@ def model_file(name: str | Path) -> str:
     Raises:
         ValueError: If a run has learned nothing yet.
     """
-    ships = (Path(__file__).parents[1] / "pretrained" / f"{name}.keras").exists()
-    if not Path(name).is_dir() or (ships and not Path(name, CONFIG).exists()):
+    shipped = sorted(path.stem for path in SHIPPED.glob("*.keras"))
+    if not Path(name).exists() and Path(name).suffix != ".keras" and str(name) not in shipped:
+        raise ValueError(
+            f"This must be a run's folder, a '.keras' file, or the name of what ships. Received: '{name}', which is "
+            f"not there.\nShipped: {', '.join(shipped)}. `tf-metalearn runs` lists runs."
+        )
+    if not Path(name).is_dir() or (str(name) in shipped and not Path(name, CONFIG).exists()):
         return str(name)
     run = RunFolder.open(name)
     if not run.model.exists():
