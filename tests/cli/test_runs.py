@@ -69,6 +69,7 @@ def test_a_learned_optimizer_is_trained_and_pitted_against_tuned_ones(at_work):
     assert evaluated.exit_code == 0, evaluated.output
     assert "Nesterov" in evaluated.output
     assert Path("runs/quadratics/comparison/curves.png").exists()
+    assert re.search(r"8 steps of quadratic: mean loss \S+, tuned \w+ \S+", run("runs").output)
     refused = run("evaluate", "runs/quadratics", "--ways", 3)
     assert refused.exit_code == 2
     assert "--ways" in refused.output
@@ -147,6 +148,12 @@ def test_a_run_adapts_to_pictures_and_exports(at_work, pictures, tmp_path):
     assert result.exit_code == 0, result.output
     assert "4 of the 4 in folders named like a class are right." in result.output
     assert all(file.stat().st_size > 100 for file in files)
+    (pictures / "left" / "damaged.png").write_text("no picture")
+    refused = run("adapt", at_work, "--support", pictures)
+    assert refused.exit_code == 2
+    assert "--unreadable" in refused.output
+    with pytest.warns(UserWarning, match="1 of 5 images cannot be read"):
+        assert run("adapt", at_work, "--support", pictures, "--unreadable", "skip").exit_code == 0
     result = run("export", at_work, tmp_path / "served" / "signs" / "1")
     assert result.exit_code == 0, result.output
     assert 'data = "glyphs"' in (tmp_path / "served" / "signs" / "README.md").read_text()

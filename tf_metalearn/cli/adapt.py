@@ -26,6 +26,7 @@ from tf_metalearn.runs.folder import model_file
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw what is said of them: FILE.png.")
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the classifier: FILE.keras.")
 @click.option("--invert/--no-invert", default=None, help="Dark pixels of pictures become 1.  [default: as MODEL knows]")
+@click.option("--unreadable", type=click.Choice(["fail", "skip"]), default="fail", help="Damaged pictures.")
 def adapt(
     model: str,
     support: Path,
@@ -34,6 +35,7 @@ def adapt(
     picture: Path | None,
     save: Path | None,
     invert: bool | None,
+    unreadable: str,
 ) -> None:
     """Adapt a learner to your own pictures, and tell others apart.
 
@@ -68,8 +70,8 @@ def adapt(
     if invert is not None:
         learner.ink = invert
     to_array = images.finish((form.height, form.width), "L" if form.channels == 1 else "RGB", learner.ink)
-    with in_words_of_the_command_line(root="--support"):
-        x, _, classes = read_pictures(support, to_array)
+    with in_words_of_the_command_line(root="--support", unreadable="--unreadable"):
+        x, _, classes = read_pictures(support, to_array, unreadable)
     if "" in classes:
         raise click.UsageError(f"--support: '{support}' has pictures outside of class folders. Move them into some.")
     folders = [path for path in sorted(support.iterdir()) if path.is_dir() and not path.name.startswith(".")]
@@ -85,8 +87,8 @@ def adapt(
             f"--support must have {wanted} class folders for this learner. Received: {len(named)}: {', '.join(named)}."
         )
     if query is not None:
-        with in_words_of_the_command_line(root="--query"):
-            queries, files, truth = read_pictures(query, to_array)
+        with in_words_of_the_command_line(root="--query", unreadable="--unreadable"):
+            queries, files, truth = read_pictures(query, to_array, unreadable)
     classifier = learner.adapt(x, classes)
     click.echo(f"Adapted to {len(x)} pictures of {len(classifier.classes)} classes: {', '.join(classifier.classes)}")
     if query is not None:

@@ -26,40 +26,36 @@ def runs(folder: Path, as_config: bool) -> None:
     found = list(find_runs(folder))
     if not found:
         raise click.UsageError(f"No runs below '{folder}'.\n`tf-metalearn train prototypical --data glyphs` makes one.")
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    # Names are there to be copied, so they are never cut.
-    table = Table(Column("run", no_wrap=True), "algorithm", "on", "epochs", "validation", "tested", box=SIMPLE)
-    unreadable = []
     for path in found:
         try:
-            table.add_row(str(path), *_row(RunFolder.open(path)))
+            click.echo("\n".join([click.style(str(path), bold=True), *(f"  {line}" for line in _lines(path))]))
         except ValueError as error:
-            unreadable.append(str(error))
-    Console().print(table)
-    for message in unreadable:
-        click.echo(f"Unreadable: {message}", err=True)
+            click.echo(f"Unreadable: {error}", err=True)
 
 
-def _row(run: RunFolder) -> list[str]:
-    values, lines, evaluations = run.config.values, run.metrics(), run.evaluations()
-    on = (
-        values["problem"]
-        if run.config.algorithm == "l2l"
-        else f"{values['data']}, {values['ways']}-way {values['shots']}-shot"
-    )
-    return [
-        run.config.algorithm,
-        on,
-        f"{len(lines)} of {values['epochs']}",
-        _figure(lines[-1], "val_") if lines else "",
-        f"{evaluations[-1]['task']}: {_figure(evaluations[-1].get('figures', {}))}" if evaluations else "",
-    ]
+def _lines(path: Path) -> list[str]:
+    """What there is to say of a run."""
+    run = RunFolder.open(path)
+    values, metrics = run.config.values, run.metrics()
+    if run.config.algorithm == "l2l":
+        on = values["problem"]
+    else:
+        on = f"{values['data']}, {values['ways']}-way {values['shots']}-shot"
+    validation = f", in validation {_figure(metrics[-1], 'val_')}" if metrics else ""
+    tests = [f"{test['task']}: {_tested(test)}" for test in run.evaluations()]
+    done = f"epoch {len(metrics)} of {values['epochs']}{validation}"
+    return [f"{run.config.algorithm} on {on}", done, *tests]
 
 
 def _figure(found: dict[str, Any], prefix: str = "") -> str:
     if (accuracy := found.get(f"{prefix}accuracy")) is not None:
         return f"{accuracy:.1%} \u00b1 {found.get(f'{prefix}accuracy_ci95', 0):.1%}"
     return f"loss {found[f'{prefix}loss']:.4g}" if f"{prefix}loss" in found else ""
+
+
+def _tested(test: dict[str, Any]) -> str:
+    if "figures" in test:
+        return _figure(test["figures"])
+    losses = dict(test["mean_loss"])
+    learned, best = losses.pop("learned"), min(losses, key=lambda name: losses[name])
+    return f"mean loss {learned:.4g}, tuned {best} {losses[best]:.4g}"

@@ -102,12 +102,15 @@ def read_files(
     return cached(path, listing_key(files, root, *settings, unreadable), build)
 
 
-def read_pictures(root: Path, to_array: images.Finish) -> tuple[np.ndarray, list[Path], list[str]]:
+def read_pictures(
+    root: Path, to_array: images.Finish, unreadable: str = "fail"
+) -> tuple[np.ndarray, list[Path], list[str]]:
     """Reads a few pictures, in class folders or not, without a cache.
 
     Args:
         root: The folder.
         to_array: See `images.finish`.
+        unreadable: See `images.decode`.
 
     Returns:
         `[images, height, width, channels]` float32 from 0 to 1, their files, and each one's class: the folder that it
@@ -123,7 +126,8 @@ def read_pictures(root: Path, to_array: images.Finish) -> tuple[np.ndarray, list
             f"`root` must be a folder of images. Received: '{root}', which {lacks}.\n"
             f"Put images into it, in a folder for each class: {root / 'class' / 'image.png'}."
         )
-    pixels, _ = images.decode(files, [str(file) for file in files], to_array)
+    pixels, kept = images.decode(files, [str(file) for file in files], to_array, unreadable)
+    files = [files[number] for number in kept]
     classes = [file.parent.relative_to(root).as_posix() for file in files]
     return pixels.astype(np.float32) / 255, files, ["" if name == "." else name for name in classes]
 
