@@ -10,7 +10,9 @@ from learner_recipe import LearnerExperiment, LearnerTest, colour_training, omni
 
 def metric_experiments() -> dict[str, LearnerExperiment]:
     """All experiments by the name of what they train."""
-    return {**_on_omniglot(), **_within_alphabets(), **_on_cifar_fs(), **_on_glyphs()}
+    from glyphs_zero_shot import glyphs_zero_shot
+
+    return {**_on_omniglot(), **_within_alphabets(), **_on_cifar_fs(), "glyphs_zero_shot": glyphs_zero_shot()}
 
 
 def _on_omniglot() -> dict[str, LearnerExperiment]:
@@ -128,35 +130,6 @@ def _on_cifar_fs() -> dict[str, LearnerExperiment]:
             queries=15,
             epochs=100,
         ),
-    }
-
-
-def _on_glyphs() -> dict[str, LearnerExperiment]:
-    """Zero-shot: a character is known by where its strokes run, without a drawing of it."""
-    import keras
-
-    from tf_metalearn import backbones
-    from tf_metalearn.episodes import glyphs
-    from tf_metalearn.learners import PrototypicalNetwork
-
-    def learner():
-        embedding = backbones.conv4()
-        layers = [keras.layers.Dense(256, "relu"), keras.layers.Dense(256, "relu")]
-        outputs = keras.layers.Dense(embedding.output_shape[-1])
-        encoder = keras.Sequential([keras.Input([glyphs.FEATURES]), *layers, outputs], name="encoder")
-        return PrototypicalNetwork(embedding, metadata_encoder=encoder)
-
-    return {
-        "glyphs_zero_shot": LearnerExperiment(
-            learner=learner,
-            source="glyphs",
-            training={"split": "train", "ways": 60, "shots": 0, "queries": 5, "batch_size": 1},
-            tests=[LearnerTest("5-way 0-shot", {"split": "test", "ways": 5, "shots": 0, "batch_size": 4})],
-            epochs=30,
-            steps=250,
-            learning_rate=2e-3,
-            many_small_operations=False,
-        )
     }
 
 

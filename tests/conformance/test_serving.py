@@ -27,9 +27,7 @@ def cases():
             marks = [] if cls.__name__ in QUICK and not index else [pytest.mark.slow]
             yield pytest.param(case, id=f"{cls.__name__}-{index}", marks=marks)
             if not index:
-                # A convolutional network without training multiplies roundings of a large step.
-                slowly = {"inner_learning_rate": 0.05} if cls.__name__ in ("ANIL", "MAML") else {}
-                case = case._replace(arguments={**case.arguments, **slowly}, images=True)
+                case = case._replace(images=True)
                 yield pytest.param(case, id=f"{cls.__name__}-conv4", marks=pytest.mark.slow)
 
 

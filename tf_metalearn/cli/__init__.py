@@ -4,6 +4,7 @@ A verb is a file. Its function imports what it needs when it runs, so that help 
 lets errors out: the group prints them for people, with a traceback only if asked.
 """
 
+import warnings
 from typing import Any
 
 import click
@@ -22,7 +23,10 @@ class _Verbs(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                if not ctx.params["debug"]:
+                    warnings.showwarning = _warn
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo("\nStopped.", err=True)
             raise SystemExit(130) from None
@@ -35,12 +39,24 @@ class _Verbs(click.Group):
         except Exception as error:
             if ctx.params["debug"]:
                 raise
-            if isinstance(error, PermissionError) and error.filename:
-                where = f"'{error.filename}' must be yours to read and to write. Received: {error.strerror}."
-                raise click.ClickException(f"{where}\nChange its permissions, or choose another place.") from error
-            kind = "" if isinstance(error, ValueError) and str(error) else f"{type(error).__name__}: "
-            hint = "Run `tf-metalearn --debug ...` for the traceback."
-            raise click.ClickException(f"{kind}{error}\n{hint}") from error
+            raise click.ClickException(_in_words(error)) from error
+
+
+def _in_words(error: Exception) -> str:
+    """What went wrong, and what to do about it."""
+    if isinstance(error, OSError) and error.filename:
+        where = f"'{error.filename}' must be a place to read from and to write to. Received: {error.strerror}."
+        return f"{where}\nCheck the path and its permissions, or choose another place."
+    # This library's own errors say what to do in their second line.
+    if isinstance(error, ValueError) and "\n" in str(error):
+        return str(error)
+    kind = "" if isinstance(error, ValueError) and str(error) else f"{type(error).__name__}: "
+    return f"{kind}{error}\nRun `tf-metalearn --debug ...` for the traceback."
+
+
+def _warn(message: Warning | str, *place: Any) -> None:
+    """Shows a warning without the place in the code that it comes from."""
+    click.echo(f"Warning: {message}", err=True)
 
 
 def _version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:

@@ -68,6 +68,8 @@ def in_words_of_the_command_line(**said: str) -> Iterator[None]:
         for argument, option in said.items():
             # Names that are no words of the language stand without quotes, too.
             pattern = rf"`?\b{argument}\b`?" if "_" in argument or argument == "unreadable" else f"`{argument}`"
+            # What was received stands as `name=value`.
+            message = re.sub(rf"\b{argument}=", f"{option} ", message)
             message = re.sub(pattern, option, message)
         raise click.UsageError(message) from error
 

@@ -73,7 +73,7 @@ def datasets(
     }
     words = {
         "source": "NAME",
-        **{argument: f"--{argument.replace('_', '-')}" for argument in (*reading, "ways", "shots")},
+        **{argument: f"--{argument.replace('_', '-')}" for argument in (*reading, "ways", "shots", "queries")},
     }
     if not draw:
         with in_words_of_the_command_line(**words):

@@ -119,7 +119,7 @@ def _train(config: Config, where: RunFolder | Path, data_dir: str | None, dry_ru
         config = settled(config, data_dir)
         built = build(config, data_dir)
     parameters = sum(math.prod(weight.shape) for weight in built.model.trainable_variables)
-    summary = _summary(config, built.sums, parameters)
+    summary = _summary(config, built, parameters)
     if dry_run:
         # Comments, so that all of it is a configuration file.
         folder = where if isinstance(where, Path) else where.path
@@ -154,10 +154,12 @@ def _train(config: Config, where: RunFolder | Path, data_dir: str | None, dry_ru
 _LARGE_OPERATIONS = ("prototypical", "siamese", "matching", "relation", "fine_tuning")
 
 
-def _summary(config: Config, sums: Any, parameters: int) -> str:
+def _summary(config: Config, built: Any, parameters: int) -> str:
     lines = [f"Algorithm   {config.algorithm}: {parameters:,} parameters to learn"]
-    for split, found in sums.items():
-        lines.append(f"{split.capitalize():<11} {found['classes']:,} classes, {found['examples']:,} examples")
+    for split, tasks in built.tasks.items():
+        read = built.sums.get(split)
+        classes = f"{read['classes']:,} classes, {read['examples']:,} examples, in " if read else ""
+        lines.append(f"{split.capitalize():<11} {classes}{tasks}")
     lines.append(f"Epochs      {config.values['epochs']}, of {config.values['steps']:,} steps")
     return "\n".join(lines)
 

@@ -124,7 +124,8 @@ def read_pictures(
         lacks = "has no images in it" if root.is_dir() else "is not there"
         raise ValueError(
             f"`root` must be a folder of images. Received: '{root}', which {lacks}.\n"
-            f"Put images into it, in a folder for each class: {root / 'class' / 'image.png'}."
+            f"Put images into it; those of a known class into a folder of its own, such as "
+            f"{root / 'class' / 'image.png'}."
         )
     pixels, kept = images.decode(files, [str(file) for file in files], to_array, unreadable)
     files = [files[number] for number in kept]

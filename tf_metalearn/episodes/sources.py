@@ -267,8 +267,9 @@ def _read(
         return dataclasses.replace(table, title=source), chosen.splits(), chosen.turned
     if protocol is not None:
         raise ValueError(
-            f"`protocol` must be None for this source. Received: protocol={protocol!r}.\n"
-            "Give `splits`, a mapping from split to class names."
+            f"`protocol` must be left out for a source without published splits. Received: protocol={protocol!r}.\n"
+            "In Python `splits` may map each split to its classes; a folder may have splits of its own, such as "
+            "root/train/class."
         )
     if isinstance(source, tuple | list):
         if len(source) != 2:

@@ -69,11 +69,16 @@ def as_task(support_x: Any, support_y: Any, model: keras.Model) -> Episode:
         support_y: `[support]` class numbers from 0 on, or `[support, outputs]` values of a regression.
         model: What the examples go into.
     """
-    x = tf.cast(as_array("support_x", support_x), model.inputs[0].dtype if model.inputs else "float32")
+    x = tf.cast(as_array("support_x", support_x), input_dtype(model))
     y = tf.convert_to_tensor(support_y)
     y = tf.cast(y, tf.int32 if y.shape.rank == 1 else x.dtype)
     batch = checked(Episode(x[None], y[None], x[None]), model.input_shape[1:], None)
     return Episode(*(part[0] for part in batch))
+
+
+def input_dtype(model: keras.Model) -> str:
+    """The dtype of what goes into a model."""
+    return model.inputs[0].dtype if model.inputs else "float32"
 
 
 def as_array(argument: str, examples: Any) -> np.ndarray:

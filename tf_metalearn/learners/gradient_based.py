@@ -13,7 +13,7 @@ from tf_metalearn.functional import StatelessModel, join, mean_loss
 from tf_metalearn.learners.adaptation import Adaptation, Adapted, Settings
 from tf_metalearn.learners.base import FewShotLearner
 from tf_metalearn.learners.batch_statistics import BatchStatistics
-from tf_metalearn.learners.checks import as_task, check_numbers, check_ways, checked
+from tf_metalearn.learners.checks import as_task, check_numbers, check_ways, checked, input_dtype
 from tf_metalearn.learners.divergence import Divergence, WarnOfDivergence, first_divergence
 from tf_metalearn.learners.task_classifier import AdaptedClassifier, class_numbers
 from tf_metalearn.rules.base import UpdateRule
@@ -125,8 +125,8 @@ class GradientBasedLearner(FewShotLearner):
         self._accuracy_before = keras.metrics.Mean(name="accuracy_before")
         self._loss_before = keras.metrics.Mean(name="loss_before")
         self._evaluating = False
-        # Compiled once for each shape of a support set, whoever adapts.
-        self._adapt_compiled = tf.function(self._adapt_and_normalise)
+        # Compiled once, for support sets of any size and whoever adapts: the graph that an export has, too.
+        self._adapt_compiled = tf.function(self._adapt_and_normalise, input_signature=self._support())
         self.built = True
 
     @classmethod
@@ -402,6 +402,12 @@ class GradientBasedLearner(FewShotLearner):
     def _prediction(self, episode: Episode) -> tf.TensorSpec:
         """What the query set of one task gives."""
         return tf.TensorSpec([episode.query_x.shape[1], *self.base_learner.output_shape[1:]], self.compute_dtype)
+
+    def _support(self) -> tuple[tf.TensorSpec, tf.TensorSpec]:
+        """The examples and the labels of a support set, as `as_task` makes them."""
+        x = tf.TensorSpec([None, *self.base_learner.input_shape[1:]], input_dtype(self.base_learner))
+        values = tf.TensorSpec([None, *self.base_learner.output_shape[1:]], x.dtype)
+        return x, tf.TensorSpec([None], tf.int32) if self._classifies else values
 
     def _table(self, place: int) -> Any:
         """A row of batch statistics for each inner step, and one for the query set."""

@@ -132,6 +132,11 @@ def _open(name: str | Path, what: str, known: list[str]) -> Any:
             )
     elif not path.exists():
         raise ValueError(f"`{what}` must be an existing file. Received: '{path}', which is not there.\nCheck the path.")
+    elif not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"`{what}` must be a whole '.keras' file. Received: '{path}', which cannot be read.\n"
+            f"The file is something else, or cut short: save the {what} again."
+        )
     try:
         return keras.saving.load_model(path)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:

@@ -38,6 +38,7 @@ class Built:
         validation: The data of validation.
         updates: Meta-updates in an epoch.
         sums: What was read: classes, examples and a checksum by split.
+        tasks: What each split is seen in, in words; empty for an optimizer.
     """
 
     model: keras.Model
@@ -45,6 +46,7 @@ class Built:
     validation: Any
     updates: int
     sums: Mapping[str, Mapping[str, Any]]
+    tasks: Mapping[str, str]
 
 
 def build(config: Config, data_dir: str | None = None) -> Built:
@@ -87,7 +89,7 @@ def _build_trainer(config: Config) -> Built:
     )
     updates = values["steps"] * (trainer.episode_length // trainer.unroll_length)
     trainer.compile(optimizer=_optimizer(config, updates))
-    return Built(trainer, None, None, updates, {})
+    return Built(trainer, None, None, updates, {}, {})
 
 
 def _build_learner(config: Config, data_dir: str | None) -> Built:
@@ -97,10 +99,16 @@ def _build_learner(config: Config, data_dir: str | None) -> Built:
         shape: tuple[int, ...] = (1,)
     else:
         tables = {split: read(values, split, data_dir) for split in ("train", "validation")}
+        _check_ways(values, tables)
         shape = _shape(tables["train"])
     learner = _learner(config, shape, tables.get("train"))
     learner.ink = values["data"] in SOURCES and SOURCES[values["data"]].ink
     learner.compile(_optimizer(config, values["steps"]), loss=None if tables else "mse")
+
+    shots, ways = values["training_shots"] or values["shots"], values["training_ways"] or values["ways"]
+    if isinstance(learner, MetricLearner) and values["training_ways"] is None:
+        # They learn most from tasks of many classes.
+        ways = max(ways, min(METRIC_WAYS, len(tables["train"].names)))
 
     def training(epoch: int) -> Any:
         count = values["steps"] * values["batch_size"]
@@ -109,13 +117,8 @@ def _build_learner(config: Config, data_dir: str | None) -> Built:
         arguments = {"batch_size": values["batch_size"], "seed": values["seed"], "start": epoch * count}
         if config.algorithm == "fine_tuning":
             return load_examples(tables["train"], augmentation=changes, examples=left, **arguments)
-        shots = values["training_shots"] or values["shots"]
         if not tables:
             return load_episodes(SINUSOIDS, "train", 1, shots, values["queries"], episodes=left, **arguments)
-        ways = values["training_ways"] or values["ways"]
-        if isinstance(learner, MetricLearner) and values["training_ways"] is None:
-            # They learn most from tasks of many classes.
-            ways = max(ways, min(METRIC_WAYS, len(tables["train"].names)))
         return load_episodes(
             tables["train"], None, ways, shots, values["queries"], episodes=left, augmentation=changes, **arguments
         )
@@ -123,7 +126,15 @@ def _build_learner(config: Config, data_dir: str | None) -> Built:
     source = tables.get("validation", SINUSOIDS)
     validation = evaluation_tasks(source, values, values["validation_episodes"], values["seed"])
     sums = {split: checksum(table) for split, table in tables.items()}
-    return Built(learner, training, validation, values["steps"], sums)
+    if not tables:
+        tasks = {"train": f"sine waves of {shots} support and {values['queries']} query points"}
+    elif config.algorithm == "fine_tuning":
+        tasks = {"train": f"batches of {values['batch_size']} examples"}
+    else:
+        tasks = {"train": f"{ways}-way {shots}-shot tasks of {values['queries']} queries a class"}
+    if tables:
+        tasks["validation"] = f"{values['ways']}-way {values['shots']}-shot tasks"
+    return Built(learner, training, validation, values["steps"], sums, tasks)
 
 
 def settled(config: Config, data_dir: str | None) -> Config:
@@ -179,6 +190,18 @@ def evaluation_tasks(
         )
     batch = max(1, min(16, 800 // (values["ways"] * (values["shots"] + queries))))
     return load_episodes(source, None, values["ways"], values["shots"], queries, batch, seed, episodes=episodes)
+
+
+def _check_ways(values: Mapping[str, Any], tables: Mapping[str, ClassTable]) -> None:
+    fewest = min(tables, key=lambda split: len(tables[split].names))
+    if len(tables[fewest].names) < values["ways"]:
+        counts = ", ".join(f"{len(table.names)} for {split}" for split, table in tables.items())
+        raise ValueError(
+            f"`ways` must be at most the number of classes of each split. Received: ways={values['ways']}; "
+            f"{values['data']!r} has {counts}.\n"
+            "Take fewer ways, or more classes: of a folder about 64 % are for training, 16 % for validation and 20 % "
+            "for tests, unless it has folders of these names."
+        )
 
 
 def checksum(table: ClassTable) -> dict[str, Any]:
