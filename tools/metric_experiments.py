@@ -59,26 +59,45 @@ def _on_omniglot() -> dict[str, LearnerExperiment]:
 def _within_alphabets() -> dict[str, LearnerExperiment]:
     """Which of 20 characters of one alphabet is it, shown one drawing of each?"""
     from tf_metalearn import backbones
-    from tf_metalearn.learners import PrototypicalNetwork
+    from tf_metalearn.learners import PrototypicalNetwork, RelationNetwork, average_views
 
-    def experiment(protocol, published, epochs):
-        test = {"split": "test", "protocol": protocol, "ways": 20, "within_groups": True, "queries": 5, "batch_size": 4}
+    published = {"lake": "86.3 (people 95.5)", "small1": "69.9 (people 95.5)", "small2": "69.9 (people 95.5)"}
+
+    def experiment(learner, protocol, ways, epochs, learning_rate, batch_size):
+        test = {"split": "test", "protocol": protocol, "ways": 20, "within_groups": True, "queries": 5}
+        test["batch_size"] = batch_size
+        title = "20-way 1-shot within an alphabet"
+        tests = [
+            LearnerTest(title, test, published[protocol]),
+            LearnerTest(f"{title}, 12 views", {**test, "batch_size": 1}, published[protocol], average_views),
+        ]
         return LearnerExperiment(
-            learner=lambda: PrototypicalNetwork(backbones.conv4()),
+            learner=learner,
             source="omniglot",
-            training={**omniglot_training(ways=60, shots=1, queries=5), "split": None, "batch_size": 1},
+            training={**omniglot_training(ways=ways, shots=1, queries=5), "split": None, "batch_size": 1},
             classes=functools.partial(_turned_and_mirrored, protocol),
-            tests=[LearnerTest("20-way 1-shot within an alphabet", test, published)],
+            tests=tests,
             epochs=epochs,
             steps=250,
-            learning_rate=2e-3,
+            learning_rate=learning_rate,
             many_small_operations=False,
         )
 
+    def prototypical(protocol, epochs):
+        return experiment(lambda: PrototypicalNetwork(backbones.conv4()), protocol, 60, epochs, 2e-3, 4)
+
+    def relation(protocol, epochs):
+        def learner():
+            return RelationNetwork(backbones.conv4(downsampled_blocks=2, flatten=False))
+
+        return experiment(learner, protocol, 20, epochs, 1e-3, 1)
+
     return {
-        "omniglot_lake_prototypical": experiment("lake", "86.3 (people 95.5)", 180),
-        "omniglot_small1_prototypical": experiment("small1", "69.9 (people 95.5)", 45),
-        "omniglot_small2_prototypical": experiment("small2", "69.9 (people 95.5)", 45),
+        "omniglot_lake_prototypical": prototypical("lake", 100),
+        "omniglot_small1_prototypical": prototypical("small1", 45),
+        "omniglot_small2_prototypical": prototypical("small2", 45),
+        "omniglot_small1_relation": relation("small1", 40),
+        "omniglot_small2_relation": relation("small2", 40),
     }
 
 

@@ -170,7 +170,7 @@ def test_a_run_adapts_to_pictures_and_exports(at_work, pictures, tmp_path):
         (["train", "maml", "--data", "no_such_data"], 2, "--data must be a data set on this machine, or a folder"),
         (["train", "maml", "--data", "./no_such_folder"], 2, "--data must be an existing folder"),
         (["train", "maml", "--data", "glyphs", "--ways", "500"], 2, "--ways must be at most the number of classes"),
-        (["train", "l2l", "--problem", "nothing"], 2, "--problem must be a known problem. Received: --problem 'nothing'"),
+        (["train", "l2l", "--problem", "nothing"], 2, "must be a known problem. Received: --problem 'nothing'"),
         (["train", "maml", "--data", "glyphs", "--protocol", "lake"], 2, "--protocol must be one of glyphs"),
         (["train", "maml", "--out", "runs/signs"], 1, "Go on with it by `--resume runs/signs`"),
         (["train", "--config", "nothing.toml"], 2, "'nothing.toml' is not there."),

@@ -5,7 +5,7 @@ lets errors out: the group prints them for people, with a traceback only if aske
 """
 
 import warnings
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -54,7 +54,14 @@ def _in_words(error: Exception) -> str:
     return f"{kind}{error}\nRun `tf-metalearn --debug ...` for the traceback."
 
 
-def _warn(message: Warning | str, *place: Any) -> None:
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Shows a warning without the place in the code that it comes from."""
     click.echo(f"Warning: {message}", err=True)
 

@@ -1,6 +1,7 @@
 """Few-shot learners, one algorithm a file."""
 
 from tf_metalearn.learners.anil import ANIL
+from tf_metalearn.learners.averaged_views import AveragedViews, average_views
 from tf_metalearn.learners.base import FewShotLearner
 from tf_metalearn.learners.embedded import confusion_counts, embed_classes, on_embeddings
 from tf_metalearn.learners.fine_tuning import FineTuning
@@ -18,6 +19,7 @@ from tf_metalearn.learners.siamese import SiameseNetwork
 __all__ = [
     "ANIL",
     "MAML",
+    "AveragedViews",
     "Calibration",
     "FewShotLearner",
     "FineTuning",
@@ -29,6 +31,7 @@ __all__ = [
     "RelationNetwork",
     "Reptile",
     "SiameseNetwork",
+    "average_views",
     "calibrate",
     "confusion_counts",
     "embed_classes",
