@@ -147,6 +147,8 @@ def test_everything_is_imported_little_later_than_tensorflow():
         "import tf_metalearn.runs.settings, keras",
         "import tf_metalearn, tensorflow, keras",
         "from tf_metalearn.rules import Adam; import keras",
+        "from tf_metalearn.learners.metric import MetricLearner; import keras",
+        pytest.param("import tf_metalearn.serving.rule, keras", marks=pytest.mark.slow),
         pytest.param("import tf_metalearn, keras", marks=pytest.mark.slow),
         pytest.param("import keras, tf_metalearn", marks=pytest.mark.slow),
         pytest.param("import tensorflow, tf_metalearn, keras", marks=pytest.mark.slow),

@@ -50,7 +50,7 @@ class AveragedViews(keras.layers.Layer):
         if views < 1:
             raise ValueError(f"`views` must be a whole number >= 1. Received: views={views!r}.\nTry 12.")
         self.embedding, self.views, self.seed = embedding, views, seed
-        self._changes = {"shift": shift, "turn": turn, "scale": scale, "shear": shear}
+        self._changes: dict[str, Any] = {"shift": shift, "turn": turn, "scale": scale, "shear": shear}
         self._augmentation = Augmentation(**self._changes, same_for="episode")
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:

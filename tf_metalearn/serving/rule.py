@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_metalearn import pretrained
+from tf_metalearn.pretrained import card, load_rule
 from tf_metalearn.rules.base import UpdateRule
 from tf_metalearn.serving import archive
 from tf_metalearn.serving.export import write
@@ -66,7 +66,7 @@ def export_rule(rule: UpdateRule | str, path: str | Path, about: str = "") -> Pa
     """
     version = archive.check_version_folder(path)
     if isinstance(rule, str):
-        rule, about = pretrained.load_rule(rule), about or pretrained.card(rule)
+        rule, about = load_rule(rule), about or card(rule)
     if "segments" in rule.needs:
         raise ValueError(
             f"`rule` must not need 'segments'. Received: {rule!r}, which does.\n"
