@@ -1,5 +1,7 @@
 """Few-shot learners as published: how each is trained, and what it is tested on. `tools/reproduce.py NAME` runs one."""
 
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from learner_pictures import plot_gates_of, plot_sine_waves
@@ -83,6 +85,13 @@ def _on_omniglot() -> dict[str, LearnerExperiment]:
             steps=250,
             optimizer=keras.optimizers.SGD,
         ),
+        "omniglot_fine_tuning": _fine_tuning(
+            "omniglot",
+            lambda: backbones.conv4(),
+            classes=4800,
+            training={**omniglot_training(), "batch_size": 128},
+            shapes=[(5, 1), (5, 5), (20, 1), (20, 5)],
+        ),
         "omniglot_anil_5way_1shot": experiment(
             lambda: ANIL(backbones.conv4(outputs=5), inner_steps=1, learned_rates=True), 50
         ),
@@ -95,7 +104,9 @@ def _on_colour_images() -> dict[str, LearnerExperiment]:
     """CIFAR-FS, and the Meta-LSTM's own experiment on a user's mini-ImageNet; each beside the baselines."""
     found = {}
     for source, side in (("cifar_fs", 32), ("mini_imagenet", 84)):
-        found[f"{source}_fine_tuning"] = _fine_tuning(source, side)
+        network = functools.partial(_colour_network, side, None)
+        training = colour_training(batch_size=64)
+        found[f"{source}_fine_tuning"] = _fine_tuning(source, network, 64, training, [(5, 1), (5, 5)])
         for shots in (1, 5):
             found[f"{source}_maml_5way_{shots}shot"] = _colour_maml(source, side, shots)
             found[f"{source}_meta_lstm_5way_{shots}shot"] = _colour_meta_lstm(source, side, shots)
@@ -108,8 +119,21 @@ def _colour_network(side: int, outputs: int | None) -> Any:
     return backbones.conv4((side, side, 3), 32, outputs, downsample="max")
 
 
-def _fine_tuning(source: str, side: int) -> LearnerExperiment:
+def _fine_tuning(
+    source: str,
+    network: Callable[[], Any],
+    classes: int,
+    training: Mapping[str, Any],
+    shapes: Sequence[tuple[int, int]],
+) -> LearnerExperiment:
+    """The baseline: a classifier of all training classes, tested with a linear probe and with nearest class means."""
     from tf_metalearn.learners import FineTuning, PrototypicalNetwork
+
+    def linear_probe(ways: int, learner: Any) -> Any:
+        probe = FineTuning.from_config({**learner.get_config(), "ways": ways})
+        probe.set_weights(learner.get_weights())
+        probe.compile()
+        return probe
 
     def nearest_mean(learner: Any) -> Any:
         # With one shot, the nearest neighbour.
@@ -118,13 +142,20 @@ def _fine_tuning(source: str, side: int) -> LearnerExperiment:
         return baseline
 
     return LearnerExperiment(
-        learner=lambda: FineTuning(_colour_network(side, None), classes=64),
+        learner=lambda: FineTuning(network(), classes),
         source=source,
-        training=colour_training(batch_size=64),
+        training=training,
         tests=[
-            LearnerTest(f"{name}, 5-way {shots}-shot", {"split": "test", "ways": 5, "shots": shots}, change=change)
-            for shots in (1, 5)
-            for name, change in (("linear probe", None), ("nearest class mean", nearest_mean))
+            LearnerTest(
+                f"{name}, {ways}-way {shots}-shot",
+                {"split": "test", "ways": ways, "shots": shots, "batch_size": 4},
+                change=change,
+            )
+            for ways, shots in shapes
+            for name, change in (
+                ("linear probe", functools.partial(linear_probe, ways)),
+                ("nearest class mean", nearest_mean),
+            )
         ],
         epochs=20,
         steps=250,
