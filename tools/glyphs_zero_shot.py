@@ -49,14 +49,14 @@ def stroke_encoder(outputs: int) -> Any:
     """
     import keras
 
-    each = keras.Sequential([keras.layers.Dense(256, "relu"), keras.layers.Dense(256, "relu")], name="stroke")
+    each = keras.Sequential([keras.layers.Dense(128, "relu"), keras.layers.Dense(128, "relu")], name="stroke")
     inputs = keras.Input([glyphs.FEATURES])
     strokes = keras.layers.Reshape([glyphs.STROKES, 1 + 2 * glyphs.POINTS])(inputs)
     there, points = strokes[..., :1], keras.layers.Reshape([glyphs.STROKES, glyphs.POINTS, 2])(strokes[..., 1:])
     flat = keras.layers.Reshape([glyphs.STROKES, 2 * glyphs.POINTS])
     both_ways = each(flat(points)) + each(flat(keras.ops.flip(points, axis=2)))
     together = keras.ops.sum(there * both_ways, axis=1)
-    vector = keras.layers.Dense(outputs)(keras.layers.Dense(256, "relu")(together))
+    vector = keras.layers.Dense(outputs)(keras.layers.Dense(128, "relu")(together))
     return keras.Model(inputs, vector, name="encoder")
 
 
