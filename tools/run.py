@@ -4,13 +4,14 @@ Everything happens on scikit-learn's 1,797 handwritten digits, without a network
 optimizer loses to the best tuned baseline in mean loss over the first 100 steps.
 """
 
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import click
+
+from tf_metalearn.cli.common import start_tensorflow
 
 # Training, comparison and model see different images; the comparison also has other widths than the training.
 TRAINING: list[dict[str, Any]] = [{"hidden": (20,)}, {"hidden": (20,), "activation": "relu"}]
@@ -92,12 +93,11 @@ def train_a_keras_model(rule: Any, directory: Path) -> float:
 @click.option("--seed", default=0, show_default=True, help="Of everything.")
 def main(out: Path, epochs: int, episodes: int, runs: int, seed: int) -> None:
     """Meta-trains an optimizer on handwritten digits, compares it, and trains a Keras model with it."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     began = time.monotonic()
+    start_tensorflow()
     import tf_metalearn as tfm
     from tf_metalearn.optimizers.report import print_table, progress_bar, report
 
-    tfm.set_cpu_threads()
     out.mkdir(parents=True, exist_ok=True)
     click.secho("\n1. An LSTM learns, by gradient descent, to do gradient descent.", bold=True)
     rule = meta_train(out, epochs, episodes, seed)
@@ -122,7 +122,7 @@ def main(out: Path, epochs: int, episodes: int, runs: int, seed: int) -> None:
     click.echo(f"  learning curves   {written.picture.parent.parent}/*/curves.png")
     click.echo(f"  TensorBoard       .venv/bin/tensorboard --logdir {out}")
     click.echo(f"  the rule          tfm.LearnedOptimizer(tfm.load_rule('{out}/rule.keras'))")
-    click.echo("  the tour          README.md and docs/learned_optimizers.md")
+    click.echo("  the tour          docs/getting_started.md")
     if not all(wins):
         click.secho("\nThe learned optimizer lost to the best tuned baseline.", fg="red", bold=True)
         sys.exit(1)

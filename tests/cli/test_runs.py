@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import tf_metalearn as tfm
 from tf_metalearn.cli import main
 from tf_metalearn.runs.folder import RunFolder
 from tf_metalearn.runs.settings import ALGORITHMS, fields
@@ -160,6 +162,55 @@ def test_a_run_adapts_to_pictures_and_exports(at_work, pictures, tmp_path):
     assert 'data = "glyphs"' in (tmp_path / "served" / "signs" / "README.md").read_text()
 
 
+def test_pictures_are_evaluated_as_the_learner_reads_them(tmp_path, monkeypatch, glyph_directory):
+    """Ink on paper, in colour and of another size: as the learner knows it, unless it is told otherwise."""
+    monkeypatch.chdir(tmp_path)
+    table = tfm.episodes.load_classes("glyphs", "test", data_dir=glyph_directory)
+    for place, name in enumerate(table.names[:10]):
+        folder = Path("ink", name)
+        folder.mkdir(parents=True)
+        for number in range(8):
+            picture = 255 - table.examples[table.starts[place] + number, ..., 0]
+            Image.fromarray(picture).resize((56, 56)).convert("RGB").save(folder / f"{number}.png")
+    asked = ("evaluate", "omniglot_prototypical", "--data", "ink", "--split", "all", "--episodes", 64)
+    found = {}
+    for flag in ("--invert", "--no-invert", None):
+        result = run(*asked, *([flag] if flag else []))
+        assert result.exit_code == 0, result.output
+        found[flag] = float(re.search(r"Accuracy +(\d+\.\d\d) %", result.output)[1])
+    assert found[None] == found["--invert"] > found["--no-invert"] + 10
+
+
+@pytest.fixture
+def dealt_out(pictures, tmp_path):
+    """The same pictures in two class folders for training and two for validation."""
+    for split in ("train", "validation"):
+        for folder in pictures.iterdir():
+            shutil.copytree(folder, tmp_path / "dealt_out" / split / f"{folder.name}_{split}")
+    return tmp_path / "dealt_out"
+
+
+def test_a_run_on_ink_remembers_it(dealt_out, at_work, tmp_path):
+    arguments = ("train", "prototypical", "--data", dealt_out, "--ways", 2, "--queries", 1, "--epochs", 1, "--steps", 1)
+    result = run(*arguments, "--validation-episodes", 2, "--invert", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert "dark pixels as 1" in result.output
+    assert f"tf-metalearn adapt {tmp_path / 'run'}" in result.output
+    assert tfm.load(tmp_path / "run" / "learner.keras").ink
+    refused = run("train", "prototypical", "--data", "glyphs", "--invert", "--dry-run")
+    assert "--invert must be left out unless the data is a folder" in refused.output
+
+
+def test_too_few_examples_are_told_before_a_folder_is_made(dealt_out, at_work, tmp_path):
+    arguments = ("train", "maml", "--data", dealt_out, "--ways", 2, "--out", tmp_path / "run")
+    for dry in ((), ("--dry-run",)):
+        result = run(*arguments, *dry)
+        assert result.exit_code == 2, result.output
+        assert "must be together at most the examples of each class" in result.output
+        assert "Received: 6 for train, where 'left_train' has 2." in result.output
+        assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -170,10 +221,14 @@ def test_a_run_adapts_to_pictures_and_exports(at_work, pictures, tmp_path):
         (["train", "maml", "--data", "no_such_data"], 2, "--data must be a data set on this machine, or a folder"),
         (["train", "maml", "--data", "./no_such_folder"], 2, "--data must be an existing folder"),
         (["train", "maml", "--data", "glyphs", "--ways", "500"], 2, "--ways must be at most the number of classes"),
-        (["train", "l2l", "--problem", "nothing"], 2, "must be a known problem. Received: --problem 'nothing'"),
+        (["train", "l2l", "--problem", "nothing"], 2, "a known problem. Received: --problem nothing"),
         (["train", "maml", "--data", "glyphs", "--protocol", "lake"], 2, "--protocol must be one of glyphs"),
         (["train", "maml", "--out", "runs/signs"], 1, "Go on with it by `--resume runs/signs`"),
         (["train", "--config", "nothing.toml"], 2, "'nothing.toml' is not there."),
+        (["adapt", "default", "--support", "runs"], 2, "must be a few-shot learner. Received: a learned optimizer."),
+        (["compare", "omniglot_maml_5way_1shot"], 2, "must be a learned optimizer. Received: a few-shot learner."),
+        (["adapt", "runs/signs", "--support", "runs", "--save", "no/such/a.keras"], 2, "in a folder that is there"),
+        (["adapt", "omniglot_prototypical", "--support", "damaged"], 2, "or pass --unreadable skip to leave"),
         (["train", "--config", "unknown.toml"], 1, "`way` is no setting of maml. Did you mean `ways`?"),
         (["train", "--config", "later.toml"], 1, "has format 9; this version of tf_metalearn reads 1."),
         (["train", "maml", "--config", "runs/signs/config.toml"], 2, "is of prototypical, not of maml."),
@@ -185,7 +240,7 @@ def test_a_run_adapts_to_pictures_and_exports(at_work, pictures, tmp_path):
         (["train", "nonsense"], 2, "ALGORITHM must be one of l2l, maml"),
         (["adapt", "runs/signs", "--support", "runs", "--query", "runs", "--picture", "a.xyz"], 2, "must end in .png"),
         (["evaluate", "runs/signs", "--data", "few"], 2, "--split must have classes"),
-        (["train", "maml", "--data", "few", "--ways", "2"], 2, "more classes: of a folder about 64 % are for training"),
+        (["train", "maml", "--data", "few", "--ways", "2"], 2, "and otherwise about 64, 16 and 20 % of its classes"),
         (["datasets", "glyphs", "--draw", "/proc/picture.png"], 1, "'/proc/picture.png' must be a place to read from"),
         (["adapt", "damaged.keras", "--support", "runs"], 1, "'damaged.keras', which cannot be read"),
         (["evaluate", "runs"], 1, "which has no config.toml"),
@@ -205,6 +260,8 @@ def test_what_cannot_be_is_answered_in_a_line_or_two(arguments, code, said, at_w
         Image.new("L", (28, 28)).save(f"{name}/1.png")
     Path("later.toml").write_text('format = 9\nalgorithm = "maml"\n')
     Path("damaged.keras").write_text("no archive")
+    Path("damaged/a").mkdir(parents=True, exist_ok=True)
+    Path("damaged/a/1.png").write_text("no picture")
     result = run(*arguments)
     assert result.exit_code == code, result.output
     assert said in result.output

@@ -114,7 +114,7 @@ def test_sine_waves_are_learned_too(tmp_path):
         ("maml", {"network": "resnet"}, "`network` must be conv4"),
         ("maml", {"network": "nothing.keras"}, "`network` must be a file that is there"),
         ("maml", {"ways": 500}, "`ways` must be at most the number of classes"),
-        ("maml", {"shots": 20}, "`shots` must leave a query of each class"),
+        ("maml", {"shots": 20}, "`shots` and `queries` must be together at most the examples of each class"),
         ("l2l", {"problem": "nothing"}, "`name` must be a known problem"),
         ("l2l", {"problem": "quadratic", "hidden": (3,)}, "`options` must be among"),
         ("l2l", {"unroll_length": 7}, "`unroll_length` must divide"),

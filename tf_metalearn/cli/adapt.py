@@ -5,8 +5,14 @@ from typing import Any
 
 import click
 
-from tf_metalearn.cli.common import check_picture, in_words_of_the_command_line, start_tensorflow
-from tf_metalearn.runs.folder import model_file
+from tf_metalearn.cli.common import (
+    LEARNER,
+    PICTURES,
+    check_file,
+    in_words_of_the_command_line,
+    load_model,
+    start_tensorflow,
+)
 
 
 @click.command()
@@ -48,21 +54,17 @@ def adapt(
       tf-metalearn adapt runs/my_run --support letters --query unknown --picture unknown.png
       tf-metalearn adapt omniglot_prototypical --support letters --save letters.keras
     """
-    if save is not None and save.suffix != ".keras":
-        raise click.UsageError(f"--save must end in '.keras'. Received: '{save}'. Try '{save.with_suffix('.keras')}'.")
     if query is None and (beside := [f for f, v in (("--csv", table), ("--picture", picture)) if v is not None]):
         raise click.UsageError(f"{beside[0]} needs --query, the pictures to tell apart. Received: none.")
-    check_picture("--picture", picture)
+    check_file("--csv", table)
+    check_file("--picture", picture, *PICTURES)
+    check_file("--save", save, ".keras")
     start_tensorflow()
-    from tf_metalearn import pretrained
     from tf_metalearn.episodes import images
     from tf_metalearn.episodes.folders import image_files, read_pictures
-    from tf_metalearn.learners import FewShotLearner
     from tf_metalearn.serving.export import picture_format
 
-    learner = pretrained.load(model_file(model))
-    if not isinstance(learner, FewShotLearner):
-        raise click.UsageError(f"MODEL must be a learner. Received: '{model}', a {type(learner).__name__}.")
+    learner = load_model(model, LEARNER)
     service = learner.served()
     form = picture_format(service.query_shape, invert=False)
     if form is None:
@@ -96,12 +98,12 @@ def adapt(
         if picture is not None:
             from tf_metalearn.plotting import plot_answers
 
-            picture.parent.mkdir(parents=True, exist_ok=True)
             probabilities = classifier.predict(queries, verbose=0)
             plot_answers(x, classes, queries, probabilities, classifier.classes, learner.ink).savefig(picture)
             click.echo(f"Picture     {picture}")
+    elif save is None:
+        click.echo("Next        --query FOLDER tells other pictures apart; --save FILE.keras keeps the classifier")
     if save is not None:
-        save.parent.mkdir(parents=True, exist_ok=True)
         classifier.save(save)
         click.echo(f"Classifier  {save}")
         click.echo(f"Serve       tf-metalearn export {save} served/{save.stem}/1 --verify")
@@ -124,7 +126,6 @@ def _tell_apart(classifier: Any, x: Any, names: list[str], truth: list[str], tab
         right = sum(classes[probabilities[place].argmax()] == truth[place] for place in known)
         click.echo(f"{right} of the {len(known)} in folders named like a class are right.")
     if table is not None:
-        table.parent.mkdir(parents=True, exist_ok=True)
         with table.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["picture", "class", *classes])

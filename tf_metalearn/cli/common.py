@@ -14,6 +14,9 @@ import click
 #: What TensorFlow's C++ libraries log when they are loaded about the machine: information and warnings.
 NEWS = re.compile(rb"[IW]\d{4} |WARNING: All log messages before absl::|To enable the following instructions")
 
+#: Endings of what matplotlib can draw.
+PICTURES = (".png", ".pdf", ".svg")
+
 
 def start_tensorflow(many_small_operations: bool = True) -> None:
     """Imports TensorFlow without its news of the machine, and gives it the threads that suit what it is to do.
@@ -67,11 +70,39 @@ def in_words_of_the_command_line(**said: str) -> Iterator[None]:
         message = str(error)
         for argument, option in said.items():
             # Names that are no words of the language stand without quotes, too.
-            pattern = rf"`?\b{argument}\b`?" if "_" in argument or argument == "unreadable" else f"`{argument}`"
-            # What was received stands as `name=value`.
+            bare = "_" in argument or argument == "unreadable"
+            pattern = rf"`?(?<![-\w]){argument}\b`?" if bare else f"`{argument}`"
+            # What was received, or a remedy, stands as `name=value`.
+            message = re.sub(rf"\b{argument}='(\w+)'", rf"{option} \1", message)
             message = re.sub(rf"\b{argument}=", f"{option} ", message)
             message = re.sub(pattern, option, message)
         raise click.UsageError(message) from error
+
+
+LEARNER, RULE = "few-shot learner", "learned optimizer"
+
+
+def load_model(name: str, wanted: str) -> Any:
+    """Loads what a verb works with.
+
+    Args:
+        name: A run's folder, the name of what ships, or a `.keras` file.
+        wanted: `LEARNER` or `RULE`.
+    """
+    from tf_metalearn import pretrained
+    from tf_metalearn.learners import FewShotLearner
+    from tf_metalearn.rules import UpdateRule
+    from tf_metalearn.runs.folder import model_file
+
+    model = pretrained.load_any(model_file(name))
+    kind, verb = f"{type(model).__name__}", f"export {name} served/{Path(name).stem}/1"
+    if isinstance(model, FewShotLearner):
+        kind, verb = LEARNER, f"evaluate {name}"
+    elif isinstance(model, UpdateRule):
+        kind, verb = RULE, f"compare {name}"
+    if kind != wanted:
+        raise click.UsageError(f"'{name}' must be a {wanted}. Received: a {kind}.\nTry `tf-metalearn {verb}`.")
+    return model
 
 
 def complete_files(word: str) -> list[Any]:
@@ -96,15 +127,22 @@ def show_comparison(comparison: Any, folder: Path) -> None:
     click.echo(f"TensorBoard tensorboard --logdir {written.tensorboard}")
 
 
-def check_picture(option: str, path: Path | None) -> None:
-    """Refuses a picture's file that cannot be drawn, before the work.
+def check_file(option: str, path: Path | None, *endings: str) -> None:
+    """Refuses a file that cannot be written, before the work.
 
     Args:
         option: Of the command line.
         path: What it says.
+        *endings: Of which it must have one.
     """
-    if path is not None and path.suffix not in (".png", ".pdf", ".svg"):
-        raise click.UsageError(f"{option} must end in .png, .pdf or .svg. Received: '{path}'.")
+    if path is None:
+        return
+    if endings and path.suffix not in endings:
+        raise click.UsageError(
+            f"{option} must end in {' or '.join(endings)}. Received: '{path}'. Try '{path.with_suffix(endings[0])}'."
+        )
+    if not path.parent.is_dir():
+        raise click.UsageError(f"{option} must be in a folder that is there. Received: '{path}'.")
 
 
 @contextlib.contextmanager

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-from tf_metalearn.cli.common import complete_files, show_comparison, start_tensorflow
-from tf_metalearn.runs.folder import model_file
+from tf_metalearn.cli.common import RULE, complete_files, load_model, show_comparison, start_tensorflow
 
 
 @click.command()
@@ -51,12 +50,12 @@ def compare(
     start_tensorflow()
     from tf_metalearn import problems
     from tf_metalearn.optimizers import comparison, report
-    from tf_metalearn.pretrained import DEFAULT_RULE, load_rule
+    from tf_metalearn.pretrained import DEFAULT_RULE
 
     if problem_name not in problems.PRESETS:
         known = ", ".join(problems.PRESETS)
         raise click.BadParameter(f"{problem_name!r} is not a known problem. Known: {known}.", param_hint="--problem")
-    loaded = load_rule(model_file(rule or DEFAULT_RULE))
+    loaded = load_model(rule or DEFAULT_RULE, RULE)
     out = out or Path("comparisons", problem_name)
     # Better to fail now than after the work.
     out.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tf_metalearn.cli.common import check_picture, in_words_of_the_command_line, start_tensorflow
+from tf_metalearn.cli.common import PICTURES, check_file, in_words_of_the_command_line, start_tensorflow
 
 
 @click.command()
@@ -50,7 +50,7 @@ def datasets(
       tf-metalearn datasets omniglot --download
       tf-metalearn datasets my_images --split all --image-size 84 --draw episode.png
     """
-    check_picture("--draw", draw)
+    check_file("--draw", draw, *PICTURES)
     start_tensorflow()
     if name is None:
         if download or draw:
@@ -99,7 +99,6 @@ def datasets(
             name, split, ways, shots, queries, 1, seed, episodes=1, within_groups=within_groups, **reading
         )
     episode, query_y = next(iter(stream))
-    draw.parent.mkdir(parents=True, exist_ok=True)
     plot_episode(episode, query_y).savefig(draw)
     click.echo(f"Episode     {draw}")
 

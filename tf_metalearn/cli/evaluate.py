@@ -5,11 +5,18 @@ from typing import Any
 
 import click
 
-from tf_metalearn.cli.common import in_words_of_the_command_line, show_comparison, start_tensorflow
+from tf_metalearn.cli.common import (
+    LEARNER,
+    in_words_of_the_command_line,
+    load_model,
+    show_comparison,
+    start_tensorflow,
+)
 from tf_metalearn.runs.folder import CONFIG, RunFolder, model_file
 
 #: What the command line calls the arguments of functions.
-_FLAGS = {name: f"--{name.replace('_', '-')}" for name in ("ways", "shots", "split", "protocol", "image_size")}
+_OPTIONS = ("ways", "shots", "split", "protocol", "image_size", "invert", "unreadable")
+_FLAGS = {name: f"--{name.replace('_', '-')}" for name in _OPTIONS}
 
 
 @click.command()
@@ -20,7 +27,12 @@ _FLAGS = {name: f"--{name.replace('_', '-')}" for name in ("ways", "shots", "spl
 @click.option("--shots", type=click.IntRange(1), help="Support examples of a class.  [default: the run's, else 1]")
 @click.option("--episodes", default=1000, show_default=True, type=click.IntRange(2), help="Tasks.")
 @click.option("--protocol", help="Of omniglot: vinyals, lake, small1 or small2.")
-@click.option("--image-size", type=click.IntRange(1), help="Pixels of both sides.")
+@click.option("--image-size", type=click.IntRange(1), help="Pixels of both sides.  [default: as the learner takes]")
+@click.option(
+    "--invert/--no-invert",
+    default=None,
+    help="Dark pixels of a folder's images become 1.  [default: as the learner knows]",
+)
 @click.option("--transductive/--no-transductive", default=None, help="Normalise queries by their own statistics.")
 @click.option("--evaluation-steps", type=click.IntRange(0), help="Inner steps.  [default: the learner's]")
 @click.option(
@@ -51,16 +63,13 @@ def evaluate(
         return
     values = {"protocol": None, "image_size": None, "unreadable": "fail", "ways": 5, "shots": 1}
     values |= dict(opened.config.values) if opened else {}
+    values["invert"] = None
     values |= chosen
     start_tensorflow()
-    from tf_metalearn import pretrained
-    from tf_metalearn.learners import FewShotLearner
     from tf_metalearn.optimizers import report
     from tf_metalearn.runs.evaluation import evaluate_learner
 
-    learner = pretrained.load(model_file(run))
-    if not isinstance(learner, FewShotLearner):
-        raise click.UsageError(f"RUN must be a run, or a learner. Received: '{run}', a {type(learner).__name__}.")
+    learner = load_model(run, LEARNER)
     if "data" not in values:
         raise click.UsageError(f"--data must say which data set, since '{run}' is no run.\nTry --data omniglot.")
     with report.progress_bar() as progress, in_words_of_the_command_line(source="--data", **_FLAGS):
@@ -82,7 +91,7 @@ def _print(line: Any) -> None:
     click.echo(f"{name.capitalize():<11} {factor * figures[name]:.2f}{unit} \u00b1 {half:.2f} (95 %)")
     if (before := figures.get(f"{name}_before")) is not None:
         click.echo(f"Before      {factor * before:.2f}{unit}, before adaptation")
-    click.echo(f"Normalised  by statistics of {line['batch_statistics']}")
+    click.echo(f"Normalised  by {line['batch_statistics']}")
 
 
 def _evaluate_rule(run: RunFolder, chosen: dict[str, Any], runs: int, seed: int) -> None:

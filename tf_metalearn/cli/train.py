@@ -147,6 +147,8 @@ def _train(config: Config, where: RunFolder | Path, data_dir: str | None, dry_ru
         raise SystemExit(130) from None
     click.echo(f"\nLearned     {run.model}\nPictures    {run.pictures}")
     click.echo(f"Next        tf-metalearn evaluate {run.path}")
+    if built.pictures:
+        click.echo(f"            tf-metalearn adapt {run.path} --support FOLDER --query FOLDER")
     click.echo(f"            tf-metalearn export {run.path} served/{run.path.name}/1")
 
 
@@ -160,6 +162,8 @@ def _summary(config: Config, built: Any, parameters: int) -> str:
         read = built.sums.get(split)
         classes = f"{read['classes']:,} classes, {read['examples']:,} examples, in " if read else ""
         lines.append(f"{split.capitalize():<11} {classes}{tasks}")
+    if built.pictures:
+        lines.append(f"Pictures    {built.pictures}")
     lines.append(f"Epochs      {config.values['epochs']}, of {config.values['steps']:,} steps")
     return "\n".join(lines)
 

@@ -1,5 +1,6 @@
 """Makes what a configuration says: learner or trainer, and the tasks that it sees."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Built:
         updates: Meta-updates in an epoch.
         sums: What was read: classes, examples and a checksum by split.
         tasks: What each split is seen in, in words; empty for an optimizer.
+        pictures: How they are read, in words; empty if there are none.
     """
 
     model: keras.Model
@@ -47,6 +49,7 @@ class Built:
     updates: int
     sums: Mapping[str, Mapping[str, Any]]
     tasks: Mapping[str, str]
+    pictures: str = ""
 
 
 def build(config: Config, data_dir: str | None = None) -> Built:
@@ -99,10 +102,10 @@ def _build_learner(config: Config, data_dir: str | None) -> Built:
         shape: tuple[int, ...] = (1,)
     else:
         tables = {split: read(values, split, data_dir) for split in ("train", "validation")}
-        _check_ways(values, tables)
+        _check_classes(config, tables)
         shape = _shape(tables["train"])
     learner = _learner(config, shape, tables.get("train"))
-    learner.ink = values["data"] in SOURCES and SOURCES[values["data"]].ink
+    learner.ink = values["invert"] or (values["data"] in SOURCES and SOURCES[values["data"]].ink)
     learner.compile(_optimizer(config, values["steps"]), loss=None if tables else "mse")
 
     shots, ways = values["training_shots"] or values["shots"], values["training_ways"] or values["ways"]
@@ -134,7 +137,11 @@ def _build_learner(config: Config, data_dir: str | None) -> Built:
         tasks = {"train": f"{ways}-way {shots}-shot tasks of {values['queries']} queries a class"}
     if tables:
         tasks["validation"] = f"{values['ways']}-way {values['shots']}-shot tasks"
-    return Built(learner, training, validation, values["steps"], sums, tasks)
+    pictures = ""
+    if len(shape) == 3:
+        colour, bright = "grey" if shape[-1] == 1 else "in colour", "dark" if learner.ink else "light"
+        pictures = f"{shape[1]} x {shape[0]}, {colour}, {bright} pixels as 1"
+    return Built(learner, training, validation, values["steps"], sums, tasks, pictures)
 
 
 def settled(config: Config, data_dir: str | None) -> Config:
@@ -145,9 +152,19 @@ def settled(config: Config, data_dir: str | None) -> Config:
         data_dir: Where data sets are.
     """
     data = config.values.get("data")
-    if data is None or data in SOURCES or prepared.find(data, data_dir) or not Path(data).expanduser().is_dir():
+    if data is None or not is_folder(data, data_dir):
         return config
     return Config(config.algorithm, {**config.values, "data": str(Path(data).expanduser().resolve())})
+
+
+def is_folder(data: str, data_dir: str | None) -> bool:
+    """Whether data is a folder of class folders, rather than a data set by name.
+
+    Args:
+        data: What a configuration says.
+        data_dir: Where data sets are.
+    """
+    return data not in SOURCES and not prepared.find(data, data_dir) and Path(data).expanduser().is_dir()
 
 
 def read(values: Mapping[str, Any], split: str, data_dir: str | None) -> ClassTable:
@@ -157,9 +174,18 @@ def read(values: Mapping[str, Any], split: str, data_dir: str | None) -> ClassTa
         values: Settings, of which those of the data count.
         split: As `load_classes` has it.
         data_dir: Where data sets are.
+
+    Raises:
+        ValueError: If the data cannot be read so.
     """
     options = {name: values[name] for name in ("protocol", "image_size", "unreadable")}
-    return load_classes(values["data"], split, data_dir=data_dir, **options)
+    if values["invert"] and not is_folder(values["data"], data_dir):
+        raise ValueError(
+            f"`invert` must be left out unless the data is a folder. Received: data={values['data']!r}.\n"
+            "Data sets with names are read as they are known to be."
+        )
+    table = load_classes(values["data"], split, data_dir=data_dir, **options)
+    return dataclasses.replace(table, examples=255 - table.examples) if values["invert"] else table
 
 
 def evaluation_tasks(
@@ -186,22 +212,36 @@ def evaluation_tasks(
     if queries < 1:
         raise ValueError(
             f"`shots` must leave a query of each class. Received: shots={values['shots']}, and a class of "
-            f"{source.title!r} with {min(source.sizes)} examples.\nTake fewer shots, or more examples."
+            f"{source.title} with {min(source.sizes)} examples.\nTake fewer shots, or more examples."
         )
     batch = max(1, min(16, 800 // (values["ways"] * (values["shots"] + queries))))
     return load_episodes(source, None, values["ways"], values["shots"], queries, batch, seed, episodes=episodes)
 
 
-def _check_ways(values: Mapping[str, Any], tables: Mapping[str, ClassTable]) -> None:
-    fewest = min(tables, key=lambda split: len(tables[split].names))
-    if len(tables[fewest].names) < values["ways"]:
-        counts = ", ".join(f"{len(table.names)} for {split}" for split, table in tables.items())
+def _check_classes(config: Config, tables: Mapping[str, ClassTable]) -> None:
+    """Refuses data with too little of something, before anything is made."""
+    values = config.values
+    fewest = min(len(table.names) for table in tables.values())
+    if fewest < values["ways"]:
+        counts = " and ".join(f"{len(table.names)} for {split}" for split, table in tables.items())
+        fewer = f"Take at most {fewest} ways, or more classes" if fewest > 1 else "Take more classes"
         raise ValueError(
             f"`ways` must be at most the number of classes of each split. Received: ways={values['ways']}; "
-            f"{values['data']!r} has {counts}.\n"
-            "Take fewer ways, or more classes: of a folder about 64 % are for training, 16 % for validation and 20 % "
-            "for tests, unless it has folders of these names."
+            f"{values['data']!r} has {counts}.\n{fewer}, or deal them out yourself: a folder may have folders train, "
+            "validation and test, and otherwise about 64, 16 and 20 % of its classes are for each."
         )
+    shots = values["training_shots"] or values["shots"]
+    needed = {"train": shots + values["queries"], "validation": values["shots"] + 1}
+    if config.algorithm == "fine_tuning":
+        needed["train"] = 1
+    for split, table in tables.items():
+        if (least := int(min(table.sizes))) < needed[split]:
+            name = table.names[int(np.argmin(table.sizes))]
+            raise ValueError(
+                f"`shots` and `queries` must be together at most the examples of each class. Received: {needed[split]} "
+                f"for {split}, where {name!r} has {least}.\n"
+                f"Add examples to {name!r} or leave it out, or take fewer shots or queries."
+            )
 
 
 def checksum(table: ClassTable) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """Measures learners on test tasks."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
+from tf_metalearn.episodes.class_table import ClassTable
 from tf_metalearn.episodes.load import SINUSOIDS
 from tf_metalearn.learners.base import FewShotLearner
 from tf_metalearn.learners.gradient_based import GradientBasedLearner
-from tf_metalearn.runs.build import evaluation_tasks, read
+from tf_metalearn.runs.build import evaluation_tasks, is_folder, read
 
 
 def evaluate_learner(
@@ -25,7 +28,8 @@ def evaluate_learner(
     Args:
         learner: A trained one.
         values: Settings: `data`, `ways`, `shots`, `protocol`, `image_size` and `unreadable`; `transductive` and
-            `evaluation_steps` if the learner is to have others than its own.
+            `evaluation_steps` if the learner is to have others than its own. A folder's pictures are read as the
+            learner takes them: of its size, grey or in colour, and inverted if `invert` or else its `ink` says so.
         split: Of the data.
         episodes: Tasks.
         seed: Decides them.
@@ -41,7 +45,7 @@ def evaluate_learner(
     regression = values["data"] == SINUSOIDS
     tested = _with_settings(learner, values)
     tested.compile(loss="mse" if regression else None)
-    source = SINUSOIDS if regression else read(values, split, data_dir)
+    source = SINUSOIDS if regression else _read(tested, values, split, data_dir)
     tasks = evaluation_tasks(source, values, episodes, seed, split)
     ways = "" if regression else f"{values['ways']}-way "
     done = tested.evaluate(
@@ -55,6 +59,27 @@ def evaluate_learner(
         "seed": seed,
         "figures": {name: float(value) for name, value in done.items()},
     }
+
+
+def _read(learner: FewShotLearner, values: Mapping[str, Any], split: str, data_dir: str | None) -> ClassTable:
+    if not is_folder(values["data"], data_dir):
+        return read({**values, "invert": False}, split, data_dir)
+    shape = learner.served().query_shape
+    if len(shape) != 3:
+        return read(values, split, data_dir)
+    invert, size = values.get("invert"), values["image_size"]
+    settings = {"invert": learner.ink if invert is None else invert, "image_size": size or shape[:2]}
+    table = read({**values, **settings}, split, data_dir)
+    grey, colour = table.examples.shape[-1] == 1, shape[-1] == 3
+    if grey == (shape[-1] == 1):
+        return table
+    examples = np.repeat(table.examples, 3, axis=-1) if grey and colour else _in_grey(table.examples)
+    return dataclasses.replace(table, examples=examples)
+
+
+def _in_grey(images: np.ndarray) -> np.ndarray:
+    """Luminance, by the weights of ITU-R 601 as Pillow has them."""
+    return np.round(images @ np.array([0.299, 0.587, 0.114]))[..., None].astype(images.dtype)
 
 
 class _Progress(keras.callbacks.Callback):
@@ -83,5 +108,7 @@ def _with_settings(learner: FewShotLearner, values: Mapping[str, Any]) -> FewSho
 def _statistics(learner: FewShotLearner) -> str:
     """Of what batch normalisation takes its statistics in evaluation."""
     if not isinstance(learner, GradientBasedLearner) or learner.statistics_per_step:
-        return "training (averages)"
-    return "the query set (transductive)" if learner.transductive else "the support set"
+        return "averages over training (not transductive)"
+    if learner.transductive:
+        return "statistics of the query set (transductive)"
+    return "statistics of the support set (not transductive)"

@@ -39,6 +39,7 @@ class Data:
     training_shots: int | None = setting(None, "Support examples of a class in training; as in `shots`.", 1)
     protocol: str | None = setting(None, "Of omniglot: vinyals, lake, small1 or small2.")
     image_size: int | None = setting(None, "Pixels of both sides; the data set's own when left out.", 1)
+    invert: bool = setting(False, "Dark pixels of a folder's images become 1, as in omniglot: for ink on paper.")
     augment: bool = setting(True, "Shift, turn and scale training images at random; mirror those in colour.")
     unreadable: str = setting("fail", "What to do with damaged images of a folder.", choices=("fail", "skip"))
 
