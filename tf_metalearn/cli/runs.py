@@ -40,11 +40,12 @@ def _lines(path: Path) -> list[str]:
     if run.config.algorithm == "l2l":
         on = values["problem"]
     else:
-        on = f"{values['data']}, {values['ways']}-way {values['shots']}-shot"
+        # A folder is kept by its whole path.
+        on = f"{Path(values['data']).name}, {values['ways']}-way {values['shots']}-shot"
     validation = f", in validation {_figure(metrics[-1], 'val_')}" if metrics else ""
-    tests = [f"{test['task']}: {_tested(test)}" for test in run.evaluations()]
+    tests = list(dict.fromkeys(f"{Path(test['task']).name}: {_tested(test)}" for test in run.evaluations()))
     done = f"epoch {len(metrics)} of {values['epochs']}{validation}"
-    return [f"{run.config.algorithm} on {on}", done, *tests]
+    return [f"{run.config.algorithm} on {on}, seed {values['seed']}", done, *tests]
 
 
 def _figure(found: dict[str, Any], prefix: str = "") -> str:

@@ -103,7 +103,9 @@ def _command(algorithm: str) -> click.Command:
 
     examples = f"tf-metalearn train {algorithm} " + ("--problem digits" if algorithm == "l2l" else "--data glyphs")
     text = f"{ALGORITHMS[algorithm].summary}\n\n\b\nExamples:\n  {examples} --dry-run\n  {examples} --epochs 5"
-    return click.Command(algorithm, params=[*options, *_RUN_OPTIONS], callback=run, help=text)
+    # As a short help it is not cut.
+    summary = ALGORITHMS[algorithm].summary
+    return click.Command(algorithm, params=[*options, *_RUN_OPTIONS], callback=run, help=text, short_help=summary)
 
 
 def _train(config: Config, where: RunFolder | Path, data_dir: str | None, dry_run: bool) -> None:
