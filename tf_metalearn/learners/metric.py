@@ -291,6 +291,20 @@ def check_network(argument: str, model: Any, axes: int) -> None:
         )
 
 
+def check_metric(learner: Any) -> None:
+    """Refuses learners that do not compare embeddings.
+
+    Args:
+        learner: What should be a metric learner.
+    """
+    if not isinstance(learner, MetricLearner):
+        what = type(learner).__name__
+        raise ValueError(
+            f"`learner` must be a metric learner, which compares embeddings. Received: {what}.\n"
+            "Use a PrototypicalNetwork, MatchingNetwork, SiameseNetwork or RelationNetwork."
+        )
+
+
 def members(labels: tf.Tensor, ways: Any) -> tf.Tensor:
     """Which support examples belong to which class.
 
