@@ -102,3 +102,30 @@ def test_adapting_refuses_what_is_no_support_set(network):
         learner.adapt(np.full([3, 2], np.nan), list("abc"))
     with pytest.raises(ValueError, match=r"`support_x` must be \[tasks, examples, 2\]"):
         learner.adapt(np.zeros([3, 5]), list("abc"))
+
+
+ARRAYS = {
+    "array": lambda x: x,
+    "tensor": tf.constant,
+    "pair": lambda x: (x, np.zeros(len(x))),
+    "rows": lambda x: x.tolist(),
+}
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_examples_in_the_place_of_episodes_are_refused_in_words(learner, method, kind):
+    with pytest.raises(ValueError, match=r"`x` must be episodes\. Received: (?s:.*)load_episodes\(\(x, y\)") as error:
+        getattr(learner, method)(ARRAYS[kind](np.zeros([30, 2])))
+    assert len(str(error.value)) < 300
+
+
+def test_episodes_of_all_kinds_are_taken(learner, points):
+    """As a data set, from a generator, and as an `Episode`."""
+    batch = points()
+    data = tf.data.Dataset.from_tensors(batch)
+    expected = learner.evaluate(data, verbose=0)
+    assert learner.evaluate((one for one in [batch]), verbose=0) == pytest.approx(expected)
+    assert learner.evaluate(*batch, verbose=0) == pytest.approx(expected)
+    assert learner.predict(batch[0], verbose=0).shape == (2, 4, 3)
+    assert len(learner.fit(*batch, validation_data=batch, verbose=0).history["val_loss"]) == 1

@@ -47,6 +47,8 @@ class FineTuning(FewShotLearner):
     Reference: Ravi and Larochelle 2017, section 5.1, "Baseline-finetune". https://openreview.net/forum?id=rJY0-Kcll
     """
 
+    learns_from_episodes = False
+
     def __init__(
         self,
         embedding: keras.Model,
