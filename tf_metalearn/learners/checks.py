@@ -118,7 +118,8 @@ def check_examples(argument: str, x: Any, model: keras.Model) -> None:
     Raises:
         ValueError: If the shape is another.
 
-    >>> check_examples("x", np.zeros([9, 28, 28]), keras.Sequential([keras.Input([28, 28, 1])]))
+    >>> network = keras.Sequential([keras.Input([28, 28, 1]), keras.layers.Flatten()])
+    >>> check_examples("x", np.zeros([9, 28, 28]), network)
     Traceback (most recent call last):
         ...
     ValueError: `x` must be [examples, 28, 28, 1], as the model was built. Received: shape (9, 28, 28).

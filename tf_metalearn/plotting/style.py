@@ -35,8 +35,8 @@ def trim(figure: Figure) -> None:
         figure: Which, with everything drawn in it.
     """
     figure.draw_without_rendering()
-    margin = 0.08
-    figure.set_size_inches(*(side + margin for side in figure.get_tightbbox().size))
+    drawn, margin = figure.get_tightbbox(), 0.08
+    figure.set_size_inches(drawn.width + margin, drawn.height + margin)
 
 
 def as_pixels(figure: Figure) -> np.ndarray:
