@@ -149,6 +149,31 @@ def test_predictions_frame_what_is_right_and_name_what_was_said(episode, scores)
     assert "92% right" in axes.get_xticklabels()[1].get_text()
 
 
+def test_what_was_said_stands_below_the_image_and_hides_none(episode):
+    x, query_y = episode
+    figure = plot_episode(x, query_y, (query_y + 1) % 3)
+    figure.draw_without_rendering()
+    [axes] = figure.axes
+    images = [image.get_window_extent() for image in axes.images]
+    assert len(axes.texts) == 12
+    assert not any(text.get_window_extent().overlaps(image) for text in axes.texts for image in images)
+
+
+@pytest.mark.parametrize("queries", [3, 40])
+def test_pictures_of_images_have_no_empty_bands(queries):
+    images, labels = np.zeros([queries, 8, 8, 1]), np.arange(queries) % 2
+    task = (images[None, :2], labels[None, :2], images[None])
+    for figure in (
+        plot_episode(task, labels[None]),
+        plot_episode(task, labels[None], 1 - labels[None]),
+        plot_answers(images[:2], ["cat", "dog"], images, np.eye(2)[labels], ["cat", "dog"]),
+    ):
+        figure.draw_without_rendering()
+        drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        margins = [drawn.x0, drawn.y0, width - drawn.x1, height - drawn.y1]
+        assert all(0 <= margin < 0.12 for margin in margins), margins
+
+
 def test_zero_shot_episodes_show_metadata(episode):
     (_, _, query_x), query_y = episode
     figure = plot_episode((np.ones([2, 3, 7]), np.tile(range(3), [2, 1]), query_x), query_y)
@@ -251,5 +276,8 @@ def test_history_draws_what_there_is():
     loss, accuracy = plot_history(history).axes
     assert [line.get_ydata().tolist() for line in loss.lines] == [[1.0, 0.5], [1.2, 0.9]]
     assert [line.get_label() for line in accuracy.lines] == ["training", "before adaptation"]
+    said = accuracy.yaxis.get_major_formatter()
+    assert [said(value) for value in (0.3, 0.1 + 0.2, 0.995)] == ["30%", "30%", "99.5%"]
+    assert "%" not in loss.yaxis.get_major_formatter()(0.5)
     with pytest.raises(ValueError, match="`history` must have 'loss'"):
         plot_history({"accuracy": [1.0]})

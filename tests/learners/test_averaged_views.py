@@ -73,6 +73,13 @@ def test_averaging_one_view_changes_nothing(learner, network, images):
     assert np.ptp(averaged(task)) > 0
 
 
+@pytest.mark.parametrize("use", [average_views, tfm.on_embeddings, lambda learner: tfm.calibrate(learner, [])])
+@pytest.mark.parametrize("kind", [tfm.MAML, lambda network: tfm.FineTuning(network, classes=5)])
+def test_other_learners_are_refused_in_words(network, use, kind):
+    with pytest.raises(ValueError, match=r"`learner` must be a metric[\s\S]*: (MAML|Fine)[\s\S]*PrototypicalNetwork"):
+        use(kind(network))
+
+
 def test_there_must_be_a_view(network):
     with pytest.raises(ValueError, match=r"`views` must be a whole number >= 1. Received: views=0"):
         AveragedViews(network, views=0)

@@ -1,5 +1,6 @@
 """Episodes that no learner can use, and inner loops that diverge."""
 
+import re
 import warnings
 
 import keras
@@ -100,5 +101,67 @@ def test_adapting_refuses_what_is_no_support_set(network):
     learner = tfm.MAML(network())
     with pytest.raises(ValueError, match=r"`support_x` must be finite numbers"):
         learner.adapt(np.full([3, 2], np.nan), list("abc"))
-    with pytest.raises(ValueError, match=r"`support_x` must be \[tasks, examples, 2\]"):
+    with pytest.raises(ValueError, match=r"`support_x` must be \[examples, 2\], .* shape \(3, 5\)\.\nGive as many"):
         learner.adapt(np.zeros([3, 5]), list("abc"))
+
+
+ARRAYS = {
+    "array": lambda x: x,
+    "tensor": tf.constant,
+    "pair": lambda x: (x, np.zeros(len(x))),
+    "rows": lambda x: x.tolist(),
+}
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_examples_in_the_place_of_episodes_are_refused_in_words(learner, method, kind):
+    with pytest.raises(ValueError, match=r"`x` must be episodes\. Received: (?s:.*)load_episodes\(\(x, y\)") as error:
+        getattr(learner, method)(ARRAYS[kind](np.zeros([30, 2])))
+    assert len(str(error.value)) < 300
+
+
+def test_episodes_of_all_kinds_are_taken(learner, points):
+    """As a data set, from a generator, and as an `Episode`."""
+    batch = points()
+    data = tf.data.Dataset.from_tensors(batch)
+    expected = learner.evaluate(data, verbose=0)
+    assert learner.evaluate((one for one in [batch]), verbose=0) == pytest.approx(expected)
+    assert learner.evaluate(*batch, verbose=0) == pytest.approx(expected)
+    assert learner.predict(batch[0], verbose=0).shape == (2, 4, 3)
+    assert len(learner.fit(*batch, validation_data=batch, verbose=0).history["val_loss"]) == 1
+
+
+@pytest.fixture(params=["MAML", "FineTuning", "PrototypicalNetwork"])
+def of_images(request):
+    """A learner of grey images of 6 by 6."""
+    network = keras.Sequential([keras.Input([6, 6, 1]), keras.layers.Flatten(), keras.layers.Dense(3)])
+    more = {"classes": 5, "inner_steps": 1} if request.param == "FineTuning" else {}
+    return getattr(tfm, request.param)(network, **more)
+
+
+SHAPES = [
+    ([9, 6, 6], r"The axis of channels is missing: take `{}\[\.\.\., None\]`"),
+    ([6, 6, 1], r"For one example take `{}\[None\]`"),
+    ([9, 6, 6, 3], r"Make the images grey: `{}\.mean\(axis=-1, keepdims=True\)`"),
+    ([9, 5, 5, 1], r"Resize the images"),
+]
+
+
+@pytest.mark.parametrize(("shape", "remedy"), SHAPES)
+def test_images_of_another_shape_are_refused_with_the_remedy_that_fits(of_images, shape, remedy):
+    x, received = np.zeros(shape), re.escape(f"{tuple(shape)}.\n")
+    message = r"`{}` must be \[examples, 6, 6, 1\].* shape " + received + remedy
+    with pytest.raises(ValueError, match=message.format(*["support_x"] * 2)):
+        of_images.adapt(x, list("abc") * 3 if len(x) == 9 else ["a"])
+    classifier = of_images.adapt(np.zeros([9, 6, 6, 1]), list("abc") * 3)
+    uses = [classifier, classifier.predict, lambda x: classifier.evaluate(x, ["a"] * len(x))]
+    for use in [*uses, classifier.classify] if hasattr(classifier, "classify") else uses:
+        with pytest.raises(ValueError, match=message.format(*["x"] * 2)) as error:
+            use(x)
+        assert use is classifier or "Exception encountered" not in str(error.value)
+
+
+def test_the_remedy_for_too_few_labels_is_about_labels(of_images):
+    with pytest.raises(ValueError, match=r"Received: 9 examples and 3 labels\.\nGive each example its own label"):
+        of_images.adapt(np.zeros([9, 6, 6, 1]), list("abc"))

@@ -79,5 +79,11 @@ def test_bad_input_is_refused(embedding, points):
     episodes = tfm.load_episodes((np.zeros([60, 4]), np.repeat(range(6), 10)), "all", queries=2, episodes=4)
     with pytest.raises(ValueError, match=r"`x` of `fit` must be a batch of examples[\s\S]*load_examples"):
         learner.fit(episodes, verbose=0)
+    x, y = np.zeros([20, 4], "float32"), np.zeros(20, int)
+    learner.compile()
+    assert "val_loss" in learner.fit(x, y, validation_split=0.5, verbose=0).history
+    assert learner.predict(x, verbose=0).shape == (20, 5)
+    with pytest.raises(ValueError, match=r"`x` must be episodes[\s\S]*\(20, 4\)[\s\S]*load_episodes"):
+        learner.evaluate(x, y, verbose=0)
     with pytest.raises(ValueError, match=r"at most 5 classes[\s\S]*6 classes"):
         learner.adapt(np.zeros([6, 4]), list("abcdef"))

@@ -76,3 +76,12 @@ def test_bad_input_is_refused():
     x = np.zeros([1, 2, 2], "float32")
     with pytest.raises(ValueError, match=r"three ways or more[\s\S]*2 ways"):
         tfm.calibrate(learner, [(tfm.Episode(x, np.array([[0, 1]]), x), np.array([[0, 1]]))])
+
+
+def test_examples_that_are_no_episodes_are_refused_in_words(clusters):
+    x, y = clusters
+    for given in ((x, y), tfm.load_examples((x, y), "all", batch_size=8), x):
+        with pytest.raises(
+            ValueError, match=r"`episodes` must be a data set of \(Episode[\s\S]*load_episodes\(\(x, y\)"
+        ):
+            tfm.calibrate(tfm.PrototypicalNetwork(identity(8)), given)

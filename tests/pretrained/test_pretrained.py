@@ -1,6 +1,7 @@
 """Shipped rules: all load, have cards, and damaged files are refused with the remedy."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import tensorflow as tf
 import tf_metalearn as tfm
 from tf_metalearn import pretrained
 from tf_metalearn.rules import GradientDescent
+
+GUIDE = Path(__file__).parents[2] / "docs" / "learners.md"
 
 
 @pytest.mark.parametrize("name", pretrained.rule_names())
@@ -122,9 +125,10 @@ def test_a_learner_is_loaded_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", pretrained.learner_names())
-def test_every_shipped_learner_loads_and_has_a_card(name):
+def test_every_shipped_learner_loads_has_a_card_and_is_in_the_guide(name):
     learner = tfm.load(name)
     assert learner.compiled
+    assert f"[{name}](../tf_metalearn/pretrained/{name}.md)" in GUIDE.read_text()
     assert (pretrained.DIRECTORY / f"{name}.md").read_text().startswith(f"# {name}")
     assert (pretrained.DIRECTORY / f"{name}.keras").stat().st_size < 1_000_000
 

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tf_metalearn.episodes.augmentation import Augmentation
-from tf_metalearn.learners.metric import MetricLearner
+from tf_metalearn.learners.metric import MetricLearner, check_metric
 
 
 @keras.saving.register_keras_serializable("tf_metalearn")
@@ -87,11 +87,15 @@ def average_views(learner: MetricLearner, views: int = 12, **changes: Any) -> Me
         views: How many.
         **changes: As `AveragedViews` has them; best those of training.
 
+    Raises:
+        ValueError: If it is no metric learner, or there is no view.
+
     >>> import tf_metalearn as tfm
     >>> steadier = average_views(tfm.load("omniglot_prototypical"), views=4, turn=5.0)
     >>> steadier.embedding.input_shape
     (None, 28, 28, 1)
     """
+    check_metric(learner)
     config = learner.get_config()
     inner = keras.saving.deserialize_keras_object(config["embedding"])
     whole = keras.Sequential([keras.Input(inner.input_shape[1:]), AveragedViews(inner, views, **changes)], name="views")

@@ -37,6 +37,9 @@ class FewShotLearner(ServedModel):
     1.0
     """
 
+    #: Whether `fit` and `predict` take episodes, as they do of all learners but a baseline.
+    learns_from_episodes = True
+
     def compile(
         self,
         optimizer: Any = "adam",
@@ -74,11 +77,48 @@ class FewShotLearner(ServedModel):
 
         Returns:
             Keras's history.
+
+        Raises:
+            ValueError: If these are examples without a support set.
         """
+        if self.learns_from_episodes:
+            _check_episodes(x)
         if isinstance(x, tf.data.Dataset):
             # Keras cannot shuffle it, and would say so.
             kwargs.setdefault("shuffle", False)
         return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Keras's `evaluate`, on episodes.
+
+        Args:
+            x: A data set of `(Episode, query_y)`, or what else Keras takes.
+            *args: As Keras has them.
+            **kwargs: As Keras has them.
+
+        Raises:
+            ValueError: If these are examples without a support set.
+        """
+        # `fit` evaluates on what it was given for validation, which may be of its own kind.
+        in_fit = "_use_cached_eval_dataset" in kwargs
+        if self.learns_from_episodes or not in_fit:
+            _check_episodes(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Keras's `predict`.
+
+        Args:
+            x: A data set of `(Episode, query_y)`, or what else Keras takes.
+            *args: As Keras has them.
+            **kwargs: As Keras has them.
+
+        Raises:
+            ValueError: If these are examples without a support set.
+        """
+        if self.learns_from_episodes:
+            _check_episodes(x)
+        return super().predict(x, *args, **kwargs)
 
     def default_loss(self) -> keras.losses.Loss:
         """Returns the loss of `compile` without one: cross-entropy on logits.
@@ -256,3 +296,14 @@ class TaskInterval(keras.metrics.Metric):
     def from_config(cls, config: dict[str, Any]) -> "TaskInterval":
         loss = config.get("loss")
         return cls(**{**config, "loss": loss if loss is None else keras.losses.deserialize(loss)})
+
+
+def _check_episodes(x: Any) -> None:
+    """Refuses examples, which have no support set, before Keras makes a batch of them."""
+    parts = isinstance(x, list | tuple) and len(x) != len(Episode._fields)
+    if hasattr(x, "shape") or parts:
+        received = f"an array of shape {tuple(x.shape)}" if hasattr(x, "shape") else f"a {type(x).__name__} of {len(x)}"
+        raise ValueError(
+            f"`x` must be episodes. Received: {received}.\n"
+            "A learner trains on episodes: tf_metalearn.load_episodes((x, y), ...). For one task, see its `adapt`."
+        )

@@ -68,12 +68,84 @@ def as_task(support_x: Any, support_y: Any, model: keras.Model) -> Episode:
         support_x: `[support, ...]`.
         support_y: `[support]` class numbers from 0 on, or `[support, outputs]` values of a regression.
         model: What the examples go into.
+
+    Raises:
+        ValueError: If there are no examples, they have another shape or are not finite, or there is not a label for
+            each.
     """
-    x = tf.cast(as_array("support_x", support_x), input_dtype(model))
+    x = tf.cast(as_support(support_x, len(support_y), model), input_dtype(model))
     y = tf.convert_to_tensor(support_y)
     y = tf.cast(y, tf.int32 if y.shape.rank == 1 else x.dtype)
     batch = checked(Episode(x[None], y[None], x[None]), model.input_shape[1:], None)
     return Episode(*(part[0] for part in batch))
+
+
+def as_support(support_x: Any, labels: int, model: keras.Model) -> np.ndarray:
+    """The examples of a support set, once a model can take them and there is a label for each.
+
+    Args:
+        support_x: `[support, ...]`.
+        labels: How many there are.
+        model: What the examples go into.
+
+    Raises:
+        ValueError: If there are no examples, they have another shape, or there is not a label for each.
+    """
+    x = as_array("support_x", support_x)
+    if x.size:
+        check_examples("support_x", x, model)
+    if not len(x) or len(x) != labels:
+        remedy = (
+            "Give each example its own label, in the order of the examples, as in `np.repeat(names, shots)`."
+            if len(x)
+            else "A class needs one example or more."
+        )
+        raise ValueError(
+            "`support_x` must have at least one example, and `support_y` a label for each. "
+            f"Received: {len(x)} examples and {labels} labels.\n{remedy}"
+        )
+    return x
+
+
+def check_examples(argument: str, x: Any, model: keras.Model) -> None:
+    """Refuses examples of another shape than a model was built for.
+
+    Args:
+        argument: Its name.
+        x: `[examples, ...]`; what has no shape, such as a data set, passes.
+        model: What the examples go into.
+
+    Raises:
+        ValueError: If the shape is another.
+
+    >>> network = keras.Sequential([keras.Input([28, 28, 1]), keras.layers.Flatten()])
+    >>> check_examples("x", np.zeros([9, 28, 28]), network)
+    Traceback (most recent call last):
+        ...
+    ValueError: `x` must be [examples, 28, 28, 1], as the model was built. Received: shape (9, 28, 28).
+    The axis of channels is missing: take `x[..., None]`.
+    """
+    expected = tf.TensorShape(model.input_shape)
+    if not hasattr(x, "shape") or expected.is_compatible_with(x.shape):
+        return
+    shape = tuple(x.shape)
+    same_size = expected.rank == len(shape) == 4 and expected[1:3].is_compatible_with(shape[1:3])
+    if expected.is_compatible_with([1, *shape]):
+        remedy = f"For one example take `{argument}[None]`."
+    elif expected.is_compatible_with([*shape, 1]):
+        remedy = (
+            f"The axis of {'channels' if len(shape) == 3 else 'features'} is missing: take `{argument}[..., None]`."
+        )
+    elif same_size and expected[3] == 1:
+        remedy = f"Make the images grey: `{argument}.mean(axis=-1, keepdims=True)`."
+    elif expected.rank == 4:
+        remedy = "Resize the images, for example by `tf.image.resize`, or build the model for these."
+    else:
+        remedy = "Give as many features, or build the model for these."
+    raise ValueError(
+        f"`{argument}` must be [examples, {', '.join(map(str, expected[1:]))}], as the model was built. "
+        f"Received: shape {shape}.\n{remedy}"
+    )
 
 
 def input_dtype(model: keras.Model) -> str:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tf_metalearn.episodes.cache import cached
 from tf_metalearn.episodes.class_table import ClassTable
 from tf_metalearn.episodes.sampler import as_floats
-from tf_metalearn.learners.metric import MetricLearner
+from tf_metalearn.learners.metric import MetricLearner, check_metric
 
 
 def embed_classes(
@@ -74,12 +74,16 @@ def on_embeddings(learner: MetricLearner) -> MetricLearner:
     Args:
         learner: Whose comparison it has, weights included.
 
+    Raises:
+        ValueError: If it is no metric learner.
+
     >>> import tf_metalearn as tfm
     >>> learner = tfm.PrototypicalNetwork(keras.Sequential([keras.Input([8]), keras.layers.Dense(3)]))
     >>> features = np.random.default_rng(0).random([1, 5, 3], "float32")
     >>> on_embeddings(learner)(tfm.Episode(features, np.arange(5)[None], features)).shape
     TensorShape([1, 5, 5])
     """
+    check_metric(learner)
     shape = learner.embedding.output_shape[1:]
     nothing = keras.Sequential([keras.Input(shape), keras.layers.Identity()], name="embedded")
     config = {**learner.get_config(), "embedding": keras.saving.serialize_keras_object(nothing)}

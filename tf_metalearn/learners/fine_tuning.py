@@ -47,6 +47,8 @@ class FineTuning(FewShotLearner):
     Reference: Ravi and Larochelle 2017, section 5.1, "Baseline-finetune". https://openreview.net/forum?id=rJY0-Kcll
     """
 
+    learns_from_episodes = False
+
     def __init__(
         self,
         embedding: keras.Model,
@@ -148,14 +150,13 @@ class FineTuning(FewShotLearner):
             support_y: `[support]` labels of any hashable kind, of two to `ways` classes.
         """
         classes, numbers = class_numbers(support_y)
-        if not classes or len(support_x) != len(numbers) or len(classes) > self.ways:
+        task = as_task(support_x, numbers, self.embedding)
+        if len(classes) > self.ways:
             raise ValueError(
-                f"`support_y` must have a label for each example, of at most {self.ways} classes. Received: "
-                f"{len(support_x)} examples, {len(numbers)} labels and {len(classes)} classes.\n"
+                f"`support_y` must have labels of at most {self.ways} classes. Received: {len(classes)} classes.\n"
                 "Make a FineTuning with more ways for more classes."
             )
         check_ways(classes)
-        task = as_task(support_x, numbers, self.embedding)
         # Weights of its own, which neither this learner nor other threads share.
         embedding = keras.models.clone_model(self.embedding)
         embedding.set_weights(self.embedding.get_weights())

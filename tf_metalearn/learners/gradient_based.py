@@ -320,16 +320,15 @@ class GradientBasedLearner(FewShotLearner):
         labels = None if self._classifies else _as_values(support_y)
         classes, numbers = class_numbers(support_y) if labels is None else ([None], labels)
         outputs = self.base_learner.output_shape[-1]
-        if not classes or len(support_x) != len(numbers) or len(classes) > outputs:
+        task = as_task(support_x, numbers, self.base_learner)
+        if len(classes) > outputs:
             raise ValueError(
-                f"`support_y` must have a label for each example, of at most {outputs} classes, as many as the base "
-                f"learner has outputs. Received: {len(support_x)} examples, {len(numbers)} labels and {len(classes)} "
-                "classes.\n"
+                f"`support_y` must have labels of at most {outputs} classes, as many as the base learner has outputs. "
+                f"Received: {len(classes)} classes.\n"
                 "Train a learner with more outputs for more classes."
             )
         if labels is None:
             check_ways(classes)
-        task = as_task(support_x, numbers, self.base_learner)
         parameters, non_trainable, losses = self._adapt_compiled(task.support_x, task.support_y)
         step = int(first_divergence(losses, [parameters]))
         if step >= 0:

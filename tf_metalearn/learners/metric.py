@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.learners.base import FewShotLearner
-from tf_metalearn.learners.checks import as_array, check_ways, checked
+from tf_metalearn.learners.checks import as_array, as_support, check_examples, check_ways, checked
 from tf_metalearn.learners.task_classifier import TaskClassifier, class_numbers
 from tf_metalearn.serving.service import ClassifierService, Service
 
@@ -133,16 +133,12 @@ class MetricLearner(FewShotLearner):
                 is enough for a learner with a threshold.
 
         Raises:
-            ValueError: If there are no examples, not a label for each, only one class, or values are not finite.
+            ValueError: If there are no examples, they have another shape or are not finite, there is not a label for
+                each, or only one class.
         """
         classifier = SupportClassifier(_copy(self), ink=self.ink)
         classes, numbers = class_numbers(support_y)
-        x = as_array("support_x", support_x)
-        if not len(classes) or len(x) != len(numbers):
-            raise ValueError(
-                "`support_x` must have at least one example, and `support_y` a label for each. "
-                f"Received: {len(x)} examples and {len(numbers)} labels.\nA class needs one example or more."
-            )
+        x = as_support(support_x, len(numbers), self.support_network)
         if self.threshold is None:
             check_ways(classes, ", or fit a threshold by `calibrate`, with which one class will do")
         for place, label in enumerate(classes):
@@ -188,6 +184,10 @@ class SupportClassifier(TaskClassifier):
         self._features = tf.Variable(tf.zeros([0, *shape]), shape=[None, *shape], trainable=False)
         self._labels = tf.Variable(tf.zeros([0], tf.int32), shape=[None], trainable=False)
 
+    @property
+    def network(self) -> keras.Model:
+        return self.learner.embedding
+
     def call(self, x: Any, training: bool | None = None) -> tf.Tensor:
         """Returns `[examples, classes]` probabilities."""
         return tf.nn.softmax(self.logits(x))
@@ -208,6 +208,7 @@ class SupportClassifier(TaskClassifier):
         Args:
             x: `[examples, ...]`.
         """
+        check_examples("x", x, self.network)
         query = self.learner.embedding(x, training=False)
         features, labels = tf.cast(self._features, query.dtype), tf.convert_to_tensor(self._labels)
         ways = tf.reduce_max(labels) + 1
@@ -232,31 +233,30 @@ class SupportClassifier(TaskClassifier):
         return ClassifierService(logits, shape, self.classes, variables, embed, learner.threshold, self)
 
     def add_class(self, label: Hashable, x: Any) -> None:
-        """Adds a class, or gives a known one new examples; the other classes stay as they are.
+        """Adds a class; the others stay as they are. For other examples of a class that is there, adapt anew.
 
         Args:
-            label: Any hashable.
+            label: Any hashable that is not among `classes`.
             x: `[examples, ...]`, or its metadata `[1, features]` with a metadata encoder.
 
         Raises:
-            ValueError: If there is no example, they have another shape, or a value is not finite.
+            ValueError: If the class is there already, there is no example, they have another shape, or a value is not
+                finite.
         """
+        if label in self._classes:
+            raise ValueError(
+                f"`label` must be a class that the classifier does not have yet. Received: {label!r}.\n"
+                "For more examples of a class, adapt anew to the examples of all classes: learner.adapt(x, y)."
+            )
         x, network = as_array("x", x), self.learner.support_network
         if not len(x) or not np.isfinite(x).all():
             what = "not finite numbers" if len(x) else "no examples"
             raise ValueError(f"`x` must hold finite examples of class {label!r}. Received: {what}.\nCheck the arrays.")
-        if not tf.TensorShape(network.input_shape).is_compatible_with(x.shape):
-            raise ValueError(
-                f"`x` must be [examples, {', '.join(map(str, network.input_shape[1:]))}]. Received: {x.shape} for "
-                f"class {label!r}.\nResize the examples."
-            )
+        check_examples("x", x, network)
         features = network(tf.cast(x, network.compute_dtype), training=False)
-        if label not in self._classes:
-            self._classes = (*self._classes, label)
-        place = self._classes.index(label)
-        others = self._labels.numpy() != place
-        self._features.assign(np.concatenate([self._features.numpy()[others], features]))
-        self._labels.assign(np.append(self._labels.numpy()[others], np.full(len(x), place)).astype("int32"))
+        self._features.assign(np.concatenate([self._features.numpy(), features]))
+        self._labels.assign(np.append(self._labels.numpy(), np.full(len(x), len(self._classes))).astype("int32"))
+        self._classes = (*self._classes, label)
 
     def save_own_variables(self, store: Any) -> None:
         store["features"], store["labels"] = self._features.numpy(), self._labels.numpy()
@@ -288,6 +288,20 @@ def check_network(argument: str, model: Any, axes: int) -> None:
         raise ValueError(
             f"`{argument}` must be a built Keras model that returns {kind}. Received: {model!r}.\n"
             f"Begin it with keras.Input, and {remedy}."
+        )
+
+
+def check_metric(learner: Any) -> None:
+    """Refuses learners that do not compare embeddings.
+
+    Args:
+        learner: What should be a metric learner.
+    """
+    if not isinstance(learner, MetricLearner):
+        what = type(learner).__name__
+        raise ValueError(
+            f"`learner` must be a metric learner, which compares embeddings. Received: {what}.\n"
+            "Use a PrototypicalNetwork, MatchingNetwork, SiameseNetwork or RelationNetwork."
         )
 
 

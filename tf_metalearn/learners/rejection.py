@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_metalearn.episodes.episode import Episode
-from tf_metalearn.learners.metric import MetricLearner
+from tf_metalearn.learners.metric import MetricLearner, check_metric
 
 
 class Calibration(NamedTuple):
@@ -41,7 +41,8 @@ def calibrate(learner: MetricLearner, episodes: Iterable[Any], false_rejections:
         A `Calibration`; `learner.threshold` is set, and saved with the learner.
 
     Raises:
-        ValueError: If the share is not between 0 and 1, or there are no episodes of three ways or more.
+        ValueError: If it is no metric learner, the share is not between 0 and 1, or there are no episodes of three ways
+            or more.
 
     >>> import tf_metalearn as tfm
     >>> learner = tfm.PrototypicalNetwork(tfm.backbones.conv4(filters=8))
@@ -50,12 +51,20 @@ def calibrate(learner: MetricLearner, episodes: Iterable[Any], false_rejections:
     >>> found.threshold == learner.threshold, found.false_rejections <= 0.05
     (True, True)
     """
+    check_metric(learner)
     if not 0 < false_rejections < 1:
         raise ValueError(
             f"`false_rejections` must be between 0 and 1. Received: false_rejections={false_rejections!r}.\nTry 0.05."
         )
     known, unknown = [], []
-    for episode, query_y in episodes:
+    for batch in episodes:
+        if not (isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[0], Episode)):
+            raise ValueError(
+                "`episodes` must be a data set of (Episode, query_y). Received: "
+                f"{type(episodes).__name__} of {type(batch).__name__}.\n"
+                'Give episodes with an end: tf_metalearn.load_episodes((x, y), "validation", episodes=64).'
+            )
+        episode, query_y = batch
         last = int(np.max(query_y))
         if last < 2:
             raise ValueError(f"`episodes` must have three ways or more. Received: {last + 1} ways.\nTry ways=5.")

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_metalearn.learners.checks import check_examples
 from tf_metalearn.serving.served_model import ServedModel
 from tf_metalearn.serving.service import ClassifierService
 
@@ -33,6 +34,25 @@ class TaskClassifier(ServedModel):
         """The labels, in the order of the probabilities."""
         return list(self._classes)
 
+    @property
+    def network(self) -> keras.Model:
+        """What examples go into."""
+        raise NotImplementedError
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Keras's `predict`: `[examples, classes]` probabilities.
+
+        Args:
+            x: `[examples, ...]`, or a data set of them.
+            *args: As Keras has them.
+            **kwargs: As Keras has them.
+
+        Raises:
+            ValueError: If examples have another shape than those of the support set.
+        """
+        check_examples("x", x, self.network)
+        return super().predict(x, *args, **kwargs)
+
     def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
         """Keras's `evaluate`.
 
@@ -42,8 +62,9 @@ class TaskClassifier(ServedModel):
             **kwargs: As Keras has them.
 
         Raises:
-            ValueError: If a label is not among `classes`.
+            ValueError: If examples have another shape than those of the support set, or a label is not among `classes`.
         """
+        check_examples("x", x, self.network)
         return super().evaluate(x, None if y is None else self._places(y), **kwargs)
 
     def _places(self, labels: Any) -> np.ndarray:
@@ -81,8 +102,13 @@ class AdaptedClassifier(TaskClassifier):
         super().__init__(classes, name=name, **kwargs)
         self.model = model
 
+    @property
+    def network(self) -> keras.Model:
+        return self.model
+
     def call(self, x: Any, training: bool | None = None) -> tf.Tensor:
         """Returns `[examples, classes]` probabilities."""
+        check_examples("x", x, self.network)
         return tf.nn.softmax(self._logits(x))
 
     def _logits(self, x: Any) -> tf.Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tf_metalearn.plotting.episodes import draw_image
-from tf_metalearn.plotting.style import INK, new_figure
+from tf_metalearn.plotting.style import INK, new_figure, trim
 
 #: More pictures of one class are left out, and counted.
 MOST = 12
@@ -61,10 +61,11 @@ def plot_answers(
             axes.text(x + 0.45, 1.2 * row + 0.92, f"{sure[place]:.0%}", fontsize=8, color=INK, ha="center", va="top")
         if len(found) > MOST:
             axes.text(left + 0.6 + MOST, 1.2 * row + 0.45, f" and {len(found) - MOST} more", fontsize=8, color=INK)
-    axes.set(xlim=(-0.05, columns), ylim=(1.2 * len(classes), -0.05), aspect="equal")
+    axes.set(xlim=(-0.05, columns), ylim=(1.2 * len(classes) - 0.05, -0.05), aspect="equal")
     axes.set_yticks(1.2 * np.arange(len(classes)) + 0.45, [str(name) for name in classes])
     axes.set_xticks([left / 2, left + 0.6 + right / 2], ["Examples", "Taken for it"])
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelcolor=INK, labelsize=10)
     axes.spines[:].set_visible(False)
+    trim(figure)
     return figure

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tf_metalearn.plotting.style import COLOURS, INK, RIGHT, WRONG
+from tf_metalearn.plotting.style import COLOURS, INK, RIGHT, WRONG, trim
 
 #: At most so many query images of a class are drawn.
 MAX_QUERIES = 15
@@ -21,7 +21,7 @@ def plot_episode(episode: Any, query_y: Any = None, predictions: Any = None, tas
         query_y: `[tasks, queries]` labels, by which query images are sorted; in the episode's order when None. In a
             regression `[tasks, queries, 1]`.
         predictions: `[tasks, queries]` labels or `[tasks, queries, ways]` scores: each query image gets a frame that
-            tells right from wrong, and wrong ones the label. In a regression `[tasks, queries, 1]`.
+            tells right from wrong, and below wrong ones stands the label. In a regression `[tasks, queries, 1]`.
         task: Which.
 
     Returns:
@@ -69,27 +69,28 @@ def plot_episode(episode: Any, query_y: Any = None, predictions: Any = None, tas
         queries = [np.flatnonzero(query_y == label)[:MAX_QUERIES] for label in range(ways)]
     shots = max(map(len, rows)) if support_x.ndim == 4 else 2
     columns = shots + 0.6 + max(map(len, queries))
-    figure.set_size_inches(max(3.5, 0.62 * columns + 0.8), 0.62 * ways + 0.9)
+    # Labels have a line of their own, where they hide nothing.
+    pitch = 1.0 if predictions is None else 1.25
+    figure.set_size_inches(max(3.5, 0.62 * columns + 0.8), 0.62 * pitch * ways + 0.9)
     for label, chosen in enumerate(rows):
         if support_x.ndim == 4:
             for column, number in enumerate(chosen):
-                draw_image(axes, support_x[number], column, label, INK, ink)
+                draw_image(axes, support_x[number], column, pitch * label, INK, ink)
         else:
-            _draw_features(axes, support_x[label], shots, label)
+            _draw_features(axes, support_x[label], shots, pitch * label)
     for label, chosen in enumerate(queries):
         for column, number in enumerate(chosen):
             right = None if predictions is None or query_y is None else predictions[number] == query_y[number]
             colour = "#BBBBBB" if right is None else RIGHT if right else WRONG
-            draw_image(axes, query_x[number], shots + 0.6 + column, label, colour, ink)
+            x, y = shots + 0.6 + column, pitch * label
+            draw_image(axes, query_x[number], x, y, colour, ink)
             if predictions is not None and not right:
                 # Beside colour, a figure says what was taken for what.
+                ink_of_text = INK if right is None else colour
                 said = str(predictions[number])
-                look = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.8}
-                axes.text(
-                    shots + 0.7 + column, label + 0.12, said, color=colour, fontsize=8, ha="left", va="top", bbox=look
-                )
-    axes.set(xlim=(-0.05, columns), ylim=(ways, -0.05), aspect="equal")
-    axes.set_yticks(np.arange(ways) + 0.45, [str(label) for label in range(ways)])
+                axes.text(x + 0.45, y + 0.94, said, color=ink_of_text, fontsize=8, ha="center", va="top")
+    axes.set(xlim=(-0.05, columns), ylim=(pitch * ways - 0.05, -0.05), aspect="equal")
+    axes.set_yticks(pitch * np.arange(ways) + 0.45, [str(label) for label in range(ways)])
     places = [shots / 2, shots + 0.6 + max(map(len, queries)) / 2]
     title = "Query set"
     if predictions is not None and query_y is not None:
@@ -98,6 +99,7 @@ def plot_episode(episode: Any, query_y: Any = None, predictions: Any = None, tas
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelcolor=INK, labelsize=10)
     axes.spines[:].set_visible(False)
+    trim(figure)
     return figure
 
 
@@ -119,10 +121,10 @@ def draw_image(axes: Axes, image: np.ndarray, x: float, y: float, colour: str, i
     axes.add_patch(frame)
 
 
-def _draw_features(axes: Axes, features: np.ndarray, width: float, row: int) -> None:
+def _draw_features(axes: Axes, features: np.ndarray, width: float, y: float) -> None:
     scale = np.abs(features).max() or 1
     strip = features[None] / scale
-    axes.imshow(strip, cmap="RdBu_r", vmin=-1, vmax=1, extent=(0, width - 0.1, row + 0.7, row + 0.2), aspect="auto")
+    axes.imshow(strip, cmap="RdBu_r", vmin=-1, vmax=1, extent=(0, width - 0.1, y + 0.7, y + 0.2), aspect="auto")
 
 
 def _draw_regression(

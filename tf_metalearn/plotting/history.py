@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tf_metalearn.plotting.style import COLOURS, EMPHASISED_COLOURS, INK, TITLE, legend_beside, new_figure, quiet
 
@@ -16,7 +16,7 @@ def plot_history(history: Mapping[str, Sequence[float]], title: str = "Training"
         title: One line above the picture.
 
     Returns:
-        A `matplotlib.figure.Figure` with a panel for the loss, and one for the accuracy if there is any.
+        A `matplotlib.figure.Figure` with a panel for the loss, and one for the accuracy, in per cent, if there is any.
 
     Raises:
         ValueError: If there is no loss.
@@ -44,6 +44,8 @@ def plot_history(history: Mapping[str, Sequence[float]], title: str = "Training"
         axes.set_xlabel("Epoch", color=INK)
         axes.set_ylabel(name.capitalize(), color=INK)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if name == "accuracy":
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}%"))
         quiet(axes)
     legend_beside(axes)
     return figure
