@@ -1,6 +1,6 @@
 """What metric learners share: embed support and query set, and compare."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,9 @@ from tf_metalearn.learners.base import FewShotLearner
 from tf_metalearn.learners.checks import as_array, as_support, check_examples, check_ways, checked
 from tf_metalearn.learners.task_classifier import TaskClassifier, class_numbers
 from tf_metalearn.serving.service import ClassifierService, Service
+
+#: Examples that a classifier embeds at once.
+_BATCH = 256
 
 
 class MetricLearner(FewShotLearner):
@@ -141,8 +144,7 @@ class MetricLearner(FewShotLearner):
         x = as_support(support_x, len(numbers), self.support_network)
         if self.threshold is None:
             check_ways(classes, ", or fit a threshold by `calibrate`, with which one class will do")
-        for place, label in enumerate(classes):
-            classifier.add_class(label, x[numbers == place])
+        classifier.add_classes(classes, numbers, x)
         return classifier
 
     def get_config(self) -> dict[str, Any]:
@@ -248,15 +250,34 @@ class SupportClassifier(TaskClassifier):
                 f"`label` must be a class that the classifier does not have yet. Received: {label!r}.\n"
                 "For more examples of a class, adapt anew to the examples of all classes: learner.adapt(x, y)."
             )
-        x, network = as_array("x", x), self.learner.support_network
-        if not len(x) or not np.isfinite(x).all():
-            what = "not finite numbers" if len(x) else "no examples"
-            raise ValueError(f"`x` must hold finite examples of class {label!r}. Received: {what}.\nCheck the arrays.")
+        x = as_array("x", x)
+        if not len(x):
+            raise ValueError(
+                f"`x` must hold finite examples of class {label!r}. Received: no examples.\nCheck the arrays."
+            )
+        self.add_classes([label], np.zeros(len(x), int), x)
+
+    def add_classes(self, classes: Sequence[Hashable], numbers: np.ndarray, x: np.ndarray) -> None:
+        """Adds classes at once. Their examples keep their order, on which full context embeddings depend.
+
+        Args:
+            classes: Labels that are not among `classes` yet.
+            numbers: `[examples]`, each example's place among them.
+            x: `[examples, ...]`.
+        """
+        network = self.learner.support_network
         check_examples("x", x, network)
-        features = network(tf.cast(x, network.compute_dtype), training=False)
-        self._features.assign(np.concatenate([self._features.numpy(), features]))
-        self._labels.assign(np.append(self._labels.numpy(), np.full(len(x), len(self._classes))).astype("int32"))
-        self._classes = (*self._classes, label)
+        finite = np.isfinite(x).reshape(len(x), -1).all(axis=1)
+        if not finite.all():
+            raise ValueError(
+                f"`x` must hold finite examples of class {classes[numbers[np.argmin(finite)]]!r}. Received: not finite "
+                "numbers.\nCheck the arrays."
+            )
+        parts = [x[start : start + _BATCH] for start in range(0, len(x), _BATCH)]
+        features = [network(tf.cast(part, network.compute_dtype), training=False) for part in parts]
+        self._features.assign(np.concatenate([self._features.numpy(), *features]))
+        self._labels.assign(np.append(self._labels.numpy(), len(self._classes) + numbers).astype("int32"))
+        self._classes = (*self._classes, *classes)
 
     def save_own_variables(self, store: Any) -> None:
         store["features"], store["labels"] = self._features.numpy(), self._labels.numpy()
