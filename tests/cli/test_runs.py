@@ -244,6 +244,7 @@ def test_too_few_examples_are_told_before_a_folder_is_made(dealt_out, at_work, t
         (["datasets", "glyphs", "--draw", "/proc/picture.png"], 1, "'/proc/picture.png' must be a place to read from"),
         (["adapt", "damaged.keras", "--support", "runs"], 1, "'damaged.keras', which cannot be read"),
         (["evaluate", "runs"], 1, "which has no config.toml"),
+        (["evaluate", "omniglot_prototypcal"], 1, "Did you mean 'omniglot_prototypical'?"),
         (["evaluate", "omniglot_prototypical"], 2, "--data must say which data set"),
         (["evaluate", "runs/signs", "--transductive"], 2, "must be left out for a PrototypicalNetwork"),
         (["evaluate", "runs/signs", "--split", "tests"], 2, "--split must be"),

@@ -47,8 +47,8 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         where = f"'{error.filename}' must be a place to read from and to write to. Received: {error.strerror}."
         return f"{where}\nCheck the path and its permissions, or choose another place."
-    # This library's own errors say what to do in their second line.
-    if isinstance(error, ValueError) and "\n" in str(error):
+    # This library's own errors say what to do.
+    if isinstance(error, ValueError) and ("\n" in str(error) or type(error).__module__.startswith("tf_metalearn")):
         return str(error)
     kind = "" if isinstance(error, ValueError) and str(error) else f"{type(error).__name__}: "
     return f"{kind}{error}\nRun `tf-metalearn --debug ...` for the traceback."

@@ -67,7 +67,7 @@ def require(
     Traceback (most recent call last):
         ...
     ValueError: `source` must be a data set on this machine, or a folder. Received: 'omniglott', which is not in ...
-    Did you mean 'omniglot'? Run `tf-metalearn datasets omniglott --download` to get it, ...
+    Did you mean 'omniglot'? If it is a folder, check the path. ...
     """
     folder = find(name, data_dir)
     if folder is None:
@@ -76,8 +76,8 @@ def require(
         raise ValueError(
             f"`source` must be a data set on this machine, or a folder. Received: {asked!r}, which is not in "
             f"'{data_directory(data_dir)}'.\n{f'Did you mean {meant[0]!r}? ' if meant else ''}"
-            f"Run `tf-metalearn datasets {asked} --download` to get it, or let TFDS_DATA_DIR (or data_dir) say where "
-            "it is. Write a folder as a path, such as './images'."
+            f"If it is a folder, check the path. A data set of tensorflow_datasets is got by `tf-metalearn datasets "
+            f"{asked} --download`, and TFDS_DATA_DIR (or data_dir) says where it is."
         )
     return folder
 

@@ -111,7 +111,8 @@ def read_config(path: str | Path) -> Config:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
-            f"'{path}' is no configuration: {reason}.\n`tf-metalearn train maml --dry-run` prints one to begin with."
+            f"'{path}' is no configuration: {reason}.\n`tf-metalearn train ALGORITHM --dry-run` prints one to begin "
+            "with."
         ) from error
     if (found := read.pop("format", FORMAT)) != FORMAT:
         raise ValueError(

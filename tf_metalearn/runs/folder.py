@@ -1,6 +1,7 @@
 """The folder of a run, which holds all of it: settings, environment, metrics, checkpoint, and what was learned."""
 
 import contextlib
+import difflib
 import json
 import shlex
 from collections.abc import Iterator, Mapping
@@ -195,9 +196,11 @@ def model_file(name: str | Path) -> str:
     """
     shipped = sorted(path.stem for path in SHIPPED.glob("*.keras"))
     if not Path(name).exists() and Path(name).suffix != ".keras" and str(name) not in shipped:
+        near = difflib.get_close_matches(str(name), shipped, 1)
         raise ValueError(
             f"This must be a run's folder, a '.keras' file, or the name of what ships. Received: '{name}', which is "
-            f"not there.\nShipped: {', '.join(shipped)}. `tf-metalearn runs` lists runs."
+            f"not there.\n{f'Did you mean {near[0]!r}? ' if near else ''}Shipped: {', '.join(shipped)}. `tf-metalearn "
+            "runs` lists runs."
         )
     if not Path(name).is_dir() or (str(name) in shipped and not Path(name, CONFIG).exists()):
         return str(name)
