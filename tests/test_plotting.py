@@ -281,3 +281,12 @@ def test_history_draws_what_there_is():
     assert "%" not in loss.yaxis.get_major_formatter()(0.5)
     with pytest.raises(ValueError, match="`history` must have 'loss'"):
         plot_history({"accuracy": [1.0]})
+
+
+def test_a_history_shows_what_guessing_reaches_where_tasks_differ():
+    history = {"loss": [1.0], "accuracy": [0.4], "val_loss": [0.9], "val_accuracy": [0.6]}
+    loss, accuracy = plot_history(history, ways={"training": 20, "validation": 5}).axes
+    labels = [line.get_label() for line in accuracy.lines]
+    assert labels == ["training, 20-way", "guessing, 20-way", "validation, 5-way", "guessing, 5-way"]
+    assert [set(accuracy.lines[place].get_ydata()) for place in (1, 3)] == [{0.05}, {0.2}]
+    assert len(loss.lines) == 2

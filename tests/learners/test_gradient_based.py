@@ -294,3 +294,6 @@ def test_bad_input_is_refused():
         tfm.MAML(two_layers(dtype="float32")).adapt(np.zeros([4, 2]), list("abcd"))
     with pytest.raises(ValueError, match=r"a label for each\. Received: 4 examples and 2 labels\.\nGive each example"):
         tfm.MAML(two_layers(dtype="float32")).adapt(np.zeros([4, 2]), list("ab"))
+    classifier = tfm.MAML(two_layers(dtype="float32")).adapt(np.zeros([2, 2]), list("ab"))
+    with pytest.raises(ValueError, match=r"`add_class` needs a classifier of a metric learner[\s\S]*Adapt anew"):
+        classifier.add_class("c", np.zeros([1, 2]))

@@ -111,6 +111,21 @@ class AdaptedClassifier(TaskClassifier):
         check_examples("x", x, self.network)
         return tf.nn.softmax(self._logits(x))
 
+    def add_class(self, label: Hashable, x: Any) -> None:
+        """Refuses: parameters that were adapted to some classes know no others.
+
+        Args:
+            label: A class.
+            x: `[examples, ...]`.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            f"`add_class` needs a classifier of a metric learner. Received: {label!r} for an adapted base learner.\n"
+            "Adapt anew to the examples of all classes: learner.adapt(x, y)."
+        )
+
     def _logits(self, x: Any) -> tf.Tensor:
         return self.model(x, training=False)[..., : len(self.classes)]
 

@@ -41,6 +41,7 @@ class Built:
         sums: What was read: classes, examples and a checksum by split.
         tasks: What each split is seen in, in words; empty for an optimizer.
         pictures: How they are read, in words; empty if there are none.
+        ways: Classes in a task of "training" and of "validation"; empty if there are none.
     """
 
     model: keras.Model
@@ -50,6 +51,7 @@ class Built:
     sums: Mapping[str, Mapping[str, Any]]
     tasks: Mapping[str, str]
     pictures: str = ""
+    ways: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def build(config: Config, data_dir: str | None = None) -> Built:
@@ -141,7 +143,10 @@ def _build_learner(config: Config, data_dir: str | None) -> Built:
     if len(shape) == 3:
         colour, bright = "grey" if shape[-1] == 1 else "in colour", "dark" if learner.ink else "light"
         pictures = f"{shape[1]} x {shape[0]}, {colour}, {bright} pixels as 1"
-    return Built(learner, training, validation, values["steps"], sums, tasks, pictures)
+    counts = {"training": ways, "validation": values["ways"]} if tables else {}
+    if config.algorithm == "fine_tuning":
+        counts["training"] = len(tables["train"].names)
+    return Built(learner, training, validation, values["steps"], sums, tasks, pictures, counts)
 
 
 def settled(config: Config, data_dir: str | None) -> Config:

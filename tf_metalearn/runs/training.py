@@ -149,7 +149,7 @@ def _draw(run: RunFolder, built: Built) -> None:
     run.pictures.mkdir(exist_ok=True)
     lines = run.metrics()
     history = {name: [line[name] for line in lines] for name in lines[-1]}
-    plot_history(history, title=run.path.name).savefig(run.pictures / "curves.png")
+    plot_history(history, run.path.name, built.ways).savefig(run.pictures / "curves.png")
     if isinstance(built.model, FewShotLearner):
         episode, query_y = next(iter(built.validation))
         predictions = tf.function(built.model)(episode, training=False)
