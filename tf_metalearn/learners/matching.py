@@ -7,8 +7,7 @@ import keras
 import tensorflow as tf
 
 from tf_metalearn.learners.checks import check_numbers
-from tf_metalearn.learners.metric import MetricLearner, members
-from tf_metalearn.serving.service import Service
+from tf_metalearn.learners.metric import MetricLearner, members, policy_of
 
 
 @keras.saving.register_keras_serializable("tf_metalearn")
@@ -51,12 +50,12 @@ class MatchingNetwork(MetricLearner):
         self.full_context, self.processing_steps = full_context, processing_steps
         self.scale = self.add_weight(shape=(), initializer=keras.initializers.Constant(10.0), name="scale")
         if full_context:
-            units = embedding.output_shape[-1]
-            self.reader = keras.layers.Bidirectional(
-                keras.layers.LSTM(units, return_sequences=True), merge_mode="sum", name="reader"
-            )
+            units, dtype = embedding.output_shape[-1], policy_of(embedding)
+            # Without dropout the seed draws nothing; one drawn at random would not be the same after loading.
+            reader = keras.layers.LSTM(units, return_sequences=True, seed=0, dtype=dtype)
+            self.reader = keras.layers.Bidirectional(reader, merge_mode="sum", dtype=dtype, name="reader")
             self.reader.build([None, None, units])
-            self.attender = keras.layers.LSTMCell(units, name="attender")
+            self.attender = keras.layers.LSTMCell(units, seed=0, dtype=dtype, name="attender")
             self.attender.build([None, 2 * units])
 
     def represent(
@@ -65,19 +64,6 @@ class MatchingNetwork(MetricLearner):
         if self.full_context:
             support = support + self.reader(support, training=training)
         return {"support": support, "members": members(labels, ways)}
-
-    def served(self) -> Service:
-        service = super().served()
-        if not self.full_context:
-            return service
-
-        def adapt(support_x, labels, ways):
-            # The LSTM reads them class by class, as a classifier that grows by `add_class` has them.
-            order = tf.argsort(labels, axis=1, stable=True)
-            support_x, labels = (tf.gather(part, order, batch_dims=1) for part in (support_x, labels))
-            return service.adapt(support_x, labels, ways)
-
-        return service._replace(adapt=adapt, at_once=None)
 
     def compare(self, query: tf.Tensor, classes: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         support = classes["support"]

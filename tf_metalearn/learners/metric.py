@@ -377,6 +377,15 @@ def of_each(model: keras.Model, x: tf.Tensor, training: bool | None) -> tf.Tenso
     return tf.reshape(outputs, [*tf.unstack(leading), *outputs.shape[1:]])
 
 
+def policy_of(model: keras.Model) -> keras.DTypePolicy:
+    """The dtypes of a model's last layer; those of a model around layers say nothing of them.
+
+    Args:
+        model: Built, or one without layers of its own.
+    """
+    return model.layers[-1].dtype_policy if model.layers else model.dtype_policy
+
+
 def _copy(learner: MetricLearner) -> MetricLearner:
     """A copy that later training of the original does not reach."""
     copy = type(learner).from_config(learner.get_config())

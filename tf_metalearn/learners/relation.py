@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_metalearn.learners.metric import MetricLearner
+from tf_metalearn.learners.metric import MetricLearner, policy_of
 from tf_metalearn.normalization import FusedBatchNormalization
 
 
@@ -73,7 +73,7 @@ class RelationNetwork(MetricLearner):
         super().__init__(embedding, ways, name=name, **kwargs)
         height, width, channels = embedding.output_shape[1:]
         pairs = (None, height, width, 2 * channels)
-        relation = relation or _relation_module(pairs[1:], channels, _policy_of(embedding))
+        relation = relation or _relation_module(pairs[1:], channels, policy_of(embedding))
         if not isinstance(relation, keras.Model) or relation.input_shape != pairs or relation.output_shape[1:] != (1,):
             raise ValueError(
                 f"`relation` must be a built Keras model from {pairs} to one number. Received: {relation!r}.\n"
@@ -140,8 +140,3 @@ def _relation_module(shape: tuple[int, int, int], filters: int, dtype: keras.DTy
     layers += [keras.layers.Flatten(dtype=dtype), keras.layers.Dense(8, "relu", dtype=dtype)]
     layers.append(keras.layers.Dense(1, dtype=dtype))
     return keras.Sequential([keras.Input(shape, dtype=dtype.compute_dtype), *layers], name="relation")
-
-
-def _policy_of(model: keras.Model) -> keras.DTypePolicy:
-    """The dtypes of a model's last layer; those of a model around layers say nothing of them."""
-    return model.layers[-1].dtype_policy if model.layers else model.dtype_policy
