@@ -519,7 +519,9 @@ def test_it_trains_in_double_precision(case, in_double_precision):
 def test_it_adapts_in_double_precision(in_double_precision):
     learner, episode = in_double_precision
     classifier = learner.adapt(episode.support_x[0], np.array(episode.support_y[0]))
-    assert classifier(episode.query_x[0]).dtype == "float64"
+    start, near = classifier(episode.query_x[0]), classifier(episode.query_x[0] + 1e-9)
+    assert start.dtype == "float64"
+    assert np.any(near - start)
 
 
 @pytest.mark.slow

@@ -14,8 +14,8 @@ LABELS = np.array([[0, 1, 1, 0]])
 QUERY = np.array([[[1.0, 0.5], [-2.0, 1.0], [0.3, 0.4]]])
 
 
-def identity(dtype="float64"):
-    return keras.Sequential([keras.Input([2], dtype=dtype), keras.layers.Identity(dtype=dtype)])
+def identity():
+    return keras.Sequential([keras.Input([2], dtype="float64"), keras.layers.Identity(dtype="float64")])
 
 
 def maps(dtype="float64", channels=2):
@@ -57,12 +57,7 @@ def test_matching_is_a_softmax_over_cosines_that_votes_for_labels():
 def test_matching_with_full_context_by_the_equations_of_the_paper():
     """Appendix A: g is a bidirectional LSTM over the support set with a skip connection, f an LSTM with attention."""
     keras.utils.set_random_seed(0)
-    learner = tfm.MatchingNetwork(identity("float32"), full_context=True, processing_steps=2)
-    found = learner(
-        tfm.Episode(
-            *(tf.cast(part, kind) for part, kind in zip(episode(), ("float32", "int32", "float32"), strict=True))
-        )
-    )
+    learner = tfm.MatchingNetwork(identity(), full_context=True, processing_steps=2, dtype="float64")
 
     def lstm(x, hidden, cell, weights):
         kernel, recurrent, bias = weights
@@ -89,7 +84,12 @@ def test_matching_with_full_context_by_the_equations_of_the_paper():
     attention = np.exp(10 * unit[0] @ unit[1].T)
     attention /= attention.sum(axis=1, keepdims=True)
     votes = np.stack([attention[:, [0, 3]].sum(axis=1), attention[:, [1, 2]].sum(axis=1)], axis=1)
-    np.testing.assert_allclose(np.exp(found[0]), votes, rtol=1e-3)
+    np.testing.assert_allclose(np.exp(learner(episode())[0]), votes, rtol=1e-9)
+    # The LSTM reads a support set in its order, wherever it is adapted to.
+    np.testing.assert_allclose(learner.adapt(SUPPORT[0], LABELS[0])(QUERY[0]), votes, rtol=1e-9)
+    served = learner.served()
+    logits = served.predict(served.adapt(SUPPORT, tf.constant(LABELS, tf.int32), tf.constant(2)), QUERY)
+    np.testing.assert_allclose(np.exp(logits[0]), votes, rtol=1e-9)
 
 
 def test_relation_scores_each_query_beside_each_classs_mean_map():

@@ -9,12 +9,14 @@ from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.functional import StatelessModel, mean_loss
 from tf_metalearn.learners.adaptation import Adaptation, Settings
 from tf_metalearn.learners.base import FewShotLearner
-from tf_metalearn.learners.checks import as_task, check_numbers, check_ways, checked
+from tf_metalearn.learners.checks import as_task, check_numbers, check_ways, checked, input_dtype
 from tf_metalearn.learners.task_classifier import AdaptedClassifier, class_numbers
 from tf_metalearn.rules import Adam
 from tf_metalearn.serving.service import Service
 
 METHODS = ("probe", "full")
+
+_SETTINGS = Settings(training=False, second_derivatives=False)
 
 
 @keras.saving.register_keras_serializable("tf_metalearn")
@@ -73,25 +75,25 @@ class FineTuning(FewShotLearner):
         self.inner_steps, self.inner_learning_rate = inner_steps, inner_learning_rate
         self.head = keras.layers.Dense(classes, dtype=self.dtype_policy, name="all_classes")
         self.head.build(embedding.output_shape)
-        self._adaptation = self._adaptation_of(self._task_model())
-        self.built = True
-
-    def _task_model(self) -> keras.Model:
-        """What learns on a task: a head that knows nothing yet, over the embedding or its vectors."""
-        head = keras.layers.Dense(self.ways, kernel_initializer="zeros", dtype=self.dtype_policy, name="head")
-        if self.method == "full":
-            return keras.Sequential([keras.Input(self.embedding.input_shape[1:]), self.embedding, head])
-        return keras.Sequential([keras.Input(self.embedding.output_shape[1:], dtype=self.compute_dtype), head])
-
-    def _adaptation_of(self, model: keras.Model) -> Adaptation:
-        stateless = StatelessModel(model)
-        return Adaptation(
+        network = self._with_head(embedding)
+        stateless = StatelessModel(network if method == "full" else _last(network))
+        self._adaptation = Adaptation(
             stateless,
-            Adam(self.inner_learning_rate, dtype=stateless.dtype.name),
+            Adam(inner_learning_rate, dtype=stateless.dtype.name),
             mean_loss(keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
             [segment.name for segment in stateless.segments],
             running_averages=True,
         )
+        # Compiled once, for support sets of any size.
+        examples = tf.TensorSpec([None, *embedding.input_shape[1:]], input_dtype(embedding))
+        self._adapt_compiled = tf.function(self._adapted, input_signature=[examples, tf.TensorSpec([None], tf.int32)])
+        self.built = True
+
+    def _with_head(self, embedding: keras.Model) -> keras.Sequential:
+        """A head that knows nothing yet, over an embedding."""
+        head = keras.layers.Dense(self.ways, kernel_initializer="zeros", dtype=self.dtype_policy, name="head")
+        inputs = keras.Input(embedding.input_shape[1:], dtype=input_dtype(embedding))
+        return keras.Sequential([inputs, embedding, head])
 
     def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
         """Predicts.
@@ -110,17 +112,21 @@ class FineTuning(FewShotLearner):
         return tf.map_fn(self._predict_task, episode, fn_output_signature=signature, parallel_iterations=8)
 
     def _predict_task(self, task: Episode) -> tf.Tensor:
-        task = self._as_vectors(task)
-        adaptation, settings = self._adaptation, Settings(training=False, second_derivatives=False)
-        adapted = adaptation.advance(adaptation.start(), task.support_x, task.support_y, self.inner_steps, settings)
-        return adaptation.predict(adapted, task, settings)[0]
+        return self._predict_by(self._adapted(task.support_x, task.support_y), task.query_x)
 
-    def _as_vectors(self, task: Episode) -> Episode:
-        """With a frozen embedding, a task's vectors in the place of its examples."""
-        if self.method == "full":
-            return task
-        support, query = (self.embedding(x, training=False) for x in (task.support_x, task.query_x))
-        return task._replace(support_x=support, query_x=query)
+    def _adapted(self, support_x: tf.Tensor, support_y: tf.Tensor) -> tf.Tensor:
+        """`[coordinates]` of what learns on a task, after it has."""
+        adaptation = self._adaptation
+        x, start = self._seen(support_x), adaptation.start()
+        return adaptation.advance(start, x, support_y, self.inner_steps, _SETTINGS).parameters
+
+    def _predict_by(self, parameters: tf.Tensor, query_x: tf.Tensor) -> tf.Tensor:
+        x, adapted = self._seen(query_x), self._adaptation.start()._replace(parameters=parameters)
+        return self._adaptation.predict(adapted, Episode(x, None, x), _SETTINGS)[0]
+
+    def _seen(self, x: tf.Tensor) -> tf.Tensor:
+        """What learns on a task sees of examples: with a frozen embedding, vectors."""
+        return x if self.method == "full" else self.embedding(x, training=False)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Keras's, on labelled examples; the head of the tasks is not part of it."""
@@ -157,51 +163,28 @@ class FineTuning(FewShotLearner):
                 "Make a FineTuning with more ways for more classes."
             )
         check_ways(classes)
+        parameters = self._adapt_compiled(task.support_x, task.support_y)
         # Weights of its own, which neither this learner nor other threads share.
         embedding = keras.models.clone_model(self.embedding)
         embedding.set_weights(self.embedding.get_weights())
-        settings = Settings(training=False, second_derivatives=False)
-        head = keras.layers.Dense(self.ways, kernel_initializer="zeros", dtype=self.dtype_policy, name="head")
-        whole = keras.Sequential([keras.Input(embedding.input_shape[1:]), embedding, head])
-        model = whole if self.method == "full" else keras.Sequential([keras.Input(embedding.output_shape[1:]), head])
-        adaptation = self._adaptation_of(model)
-
-        @tf.function
-        def run():
-            x = self._as_vectors(task).support_x
-            return adaptation.advance(adaptation.start(), x, task.support_y, self.inner_steps, settings).parameters
-
-        StatelessModel(model).assign(run())
-        return AdaptedClassifier(whole, tuple(classes), ink=self.ink)
+        model = self._with_head(embedding)
+        StatelessModel(model if self.method == "full" else _last(model)).assign(parameters)
+        return AdaptedClassifier(model, tuple(classes), ink=self.ink)
 
     def served(self) -> Service:
-        adaptation, settings = self._adaptation, Settings(training=False, second_derivatives=False)
-
-        def embedded(x):
-            return x if self.method == "full" else self.embedding(x, training=False)
-
         def adapt(support_x, labels, ways):
-            def of_task(task):
-                x, y = task
-                adapted = adaptation.advance(adaptation.start(), embedded(x), y, self.inner_steps, settings)
-                return adapted.parameters
-
-            start = adaptation.start().parameters
+            start = self._adaptation.start().parameters
             signature = tf.TensorSpec(start.shape, start.dtype)
-            return {"parameters": tf.map_fn(of_task, (support_x, labels), fn_output_signature=signature)}
+            tasks = (support_x, labels)
+            return {"parameters": tf.map_fn(lambda task: self._adapted(*task), tasks, fn_output_signature=signature)}
 
         def predict(state, query_x):
-            def of_task(task):
-                parameters, x = task
-                x = embedded(x)
-                adapted = adaptation.start()._replace(parameters=parameters)
-                return adaptation.predict(adapted, Episode(x, None, x), settings)[0]
-
             signature = tf.TensorSpec([None, self.ways], self.compute_dtype)
-            return tf.map_fn(of_task, (state["parameters"], query_x), fn_output_signature=signature)
+            tasks = (state["parameters"], query_x)
+            return tf.map_fn(lambda task: self._predict_by(*task), tasks, fn_output_signature=signature)
 
         # Keras does not know the head of the tasks.
-        read = {id(variable): variable.value for variable in [*self.variables, *adaptation.variables]}
+        read = {id(variable): variable.value for variable in [*self.variables, *self._adaptation.variables]}
         shape, variables = tuple(self.embedding.input_shape[1:]), list(read.values())
         return Service(
             adapt, predict, shape, shape, variables, most_classes=self.ways, in_python=self.adapt_and_predict
@@ -222,3 +205,9 @@ class FineTuning(FewShotLearner):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "FineTuning":
         embedding = keras.saving.deserialize_keras_object(config["embedding"], custom_objects)
         return cls(**{**config, "embedding": embedding})
+
+
+def _last(model: keras.Sequential) -> keras.Sequential:
+    """A model's last layer alone."""
+    inputs = keras.Input(model.layers[-1].input.shape[1:], dtype=model.layers[-1].input.dtype)
+    return keras.Sequential([inputs, model.layers[-1]])

@@ -181,9 +181,10 @@ class SupportClassifier(TaskClassifier):
     ):
         super().__init__(classes, name=name, **kwargs)
         self.learner = learner
-        shape = learner.support_network.output_shape[1:]
+        network = learner.support_network
+        shape, dtype = network.output_shape[1:], policy_of(network).variable_dtype
         # Both grow with the classes.
-        self._features = tf.Variable(tf.zeros([0, *shape]), shape=[None, *shape], trainable=False)
+        self._features = tf.Variable(tf.zeros([0, *shape], dtype), shape=[None, *shape], trainable=False)
         self._labels = tf.Variable(tf.zeros([0], tf.int32), shape=[None], trainable=False)
 
     @property

@@ -24,7 +24,8 @@ class TaskClassifier(ServedModel):
     """
 
     def __init__(self, classes: Sequence[Hashable] = (), name: str = "task_classifier", **kwargs: Any):
-        super().__init__(name=name, **kwargs)
+        # The network casts what goes into it; Keras would make double precision single on the way.
+        super().__init__(name=name, autocast=False, **kwargs)
         self._classes = tuple(classes)
         self.built = True
         self.compile("sgd", loss="sparse_categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
