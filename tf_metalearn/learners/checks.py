@@ -234,3 +234,26 @@ def check_numbers(optional: bool = True, **numbers: tuple[int | None, int]) -> N
                 f"`{argument}` must be an integer >= {least}. Received: {argument}={value!r}.\n"
                 "MAML takes 1 step on Omniglot and 5 on mini-ImageNet."
             )
+
+
+def policy_of(model: keras.Model) -> keras.DTypePolicy:
+    """The dtypes of a model's last layer; those of a model around layers say nothing of them.
+
+    Args:
+        model: Built, or one without layers of its own.
+    """
+    return model.layers[-1].dtype_policy if model.layers else model.dtype_policy
+
+
+def dtype_of(base_learner: keras.Model) -> str:
+    """The dtype of a base learner's parameters, which is that of its rule.
+
+    Raises:
+        ValueError: If it is not a built Keras model with something to train.
+    """
+    if not isinstance(base_learner, keras.Model) or not base_learner.trainable_variables:
+        raise ValueError(
+            f"`base_learner` must be a built Keras model with trainable weights. Received: {base_learner!r}.\n"
+            "Try `tf_metalearn.backbones.conv4(outputs=5)`."
+        )
+    return base_learner.trainable_variables[0].dtype

@@ -442,20 +442,6 @@ class GradientBasedLearner(FewShotLearner):
         return cls(**config)
 
 
-def dtype_of(base_learner: keras.Model) -> str:
-    """The dtype of a base learner's parameters, which is that of its rule.
-
-    Raises:
-        ValueError: If it is not a built Keras model with something to train.
-    """
-    if not isinstance(base_learner, keras.Model) or not base_learner.trainable_variables:
-        raise ValueError(
-            f"`base_learner` must be a built Keras model with trainable weights. Received: {base_learner!r}.\n"
-            "Try `tf_metalearn.backbones.conv4(outputs=5)`."
-        )
-    return base_learner.trainable_variables[0].dtype
-
-
 def _of_each_task(function: Callable[[Any], Any], tasks: Any, signature: Any) -> Any:
     """Calls a function on every task, side by side on the cores."""
     return tf.map_fn(function, tasks, fn_output_signature=signature, parallel_iterations=8)

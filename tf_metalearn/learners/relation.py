@@ -6,7 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_metalearn.learners.metric import MetricLearner, policy_of
+from tf_metalearn.learners.checks import policy_of
+from tf_metalearn.learners.metric import MetricLearner
 from tf_metalearn.normalization import FusedBatchNormalization
 
 
