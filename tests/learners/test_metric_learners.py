@@ -51,7 +51,7 @@ def test_matching_is_a_softmax_over_cosines_that_votes_for_labels():
     attention = np.exp(3 * unit[0] @ unit[1].T)
     attention /= attention.sum(axis=1, keepdims=True)
     votes = np.stack([attention[:, [0, 3]].sum(axis=1), attention[:, [1, 2]].sum(axis=1)], axis=1)
-    np.testing.assert_allclose(np.exp(learner(episode())[0]), votes, rtol=1e-9)
+    np.testing.assert_allclose(tf.nn.softmax(learner(episode())[0]), votes, rtol=1e-9)
 
 
 def test_matching_with_full_context_by_the_equations_of_the_paper():
@@ -84,12 +84,12 @@ def test_matching_with_full_context_by_the_equations_of_the_paper():
     attention = np.exp(10 * unit[0] @ unit[1].T)
     attention /= attention.sum(axis=1, keepdims=True)
     votes = np.stack([attention[:, [0, 3]].sum(axis=1), attention[:, [1, 2]].sum(axis=1)], axis=1)
-    np.testing.assert_allclose(np.exp(learner(episode())[0]), votes, rtol=1e-9)
+    np.testing.assert_allclose(tf.nn.softmax(learner(episode())[0]), votes, rtol=1e-9)
     # The LSTM reads a support set in its order, wherever it is adapted to.
     np.testing.assert_allclose(learner.adapt(SUPPORT[0], LABELS[0])(QUERY[0]), votes, rtol=1e-9)
     served = learner.served()
     logits = served.predict(served.adapt(SUPPORT, tf.constant(LABELS, tf.int32), tf.constant(2)), QUERY)
-    np.testing.assert_allclose(np.exp(logits[0]), votes, rtol=1e-9)
+    np.testing.assert_allclose(tf.nn.softmax(logits[0]), votes, rtol=1e-9)
 
 
 def test_relation_scores_each_query_beside_each_classs_mean_map():

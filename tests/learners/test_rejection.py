@@ -35,7 +35,7 @@ def clusters():
     )
 
 
-@pytest.mark.parametrize("kind", [tfm.PrototypicalNetwork, tfm.SiameseNetwork])
+@pytest.mark.parametrize("kind", [tfm.PrototypicalNetwork, tfm.SiameseNetwork, tfm.MatchingNetwork])
 def test_classifiers_reject_strangers_and_keep_their_own(kind, clusters, tmp_path):
     x, y = clusters[0].astype("float32"), clusters[1]
     learner = kind(identity(8))
@@ -62,9 +62,34 @@ def test_one_class_is_enough_with_a_threshold():
     x = np.array([[0.0, 0.0], [0.0, 1.0]], "float32")
     learner = tfm.PrototypicalNetwork(identity(), threshold=-1.0)
     assert learner.adapt(x, ["cat", "cat"]).classify(np.array([[0.0, 0.5], [3.0, 0.0]])) == ["cat", None]
-    learner.threshold = None
+    learner = tfm.MatchingNetwork(identity(), threshold=5.0)
+    assert learner.adapt(x + 1, ["cat", "cat"]).classify(np.array([[1.0, 1.0], [-1.0, -1.0]])) == ["cat", None]
+    learner = tfm.PrototypicalNetwork(identity())
     with pytest.raises(ValueError, match=r"two classes or more\. Received: only 'cat'[\s\S]*`calibrate`"):
         learner.adapt(x, ["cat", "cat"])
+
+
+def test_a_further_class_changes_nothing_for_those_that_were_alike():
+    """The cosines to "a" are one whatever else there is; a posterior would be halved by a class beside it."""
+    learner = tfm.MatchingNetwork(identity(), threshold=9.9)
+    classifier = learner.adapt(np.eye(2, dtype="float32"), ["a", "b"])
+    query = np.array([[1.0, 0.0], [0.7, 0.7]], "float32")
+    assert classifier.classify(query) == ["a", None]
+    classifier.add_class("c", np.array([[1.0, 0.1]], "float32"))
+    assert classifier.classify(query) == ["a", None]
+
+
+def test_queries_that_are_not_finite_are_refused():
+    classifier = tfm.PrototypicalNetwork(identity()).adapt(np.eye(2, dtype="float32"), ["a", "b"])
+    wrong = np.array([[0.0, 1.0], [np.nan, 0.0]], "float32")
+    for ask in (classifier.classify, classifier.predict, lambda x: classifier.evaluate(x, ["a", "b"])):
+        with pytest.raises(ValueError, match=r"`x` must be finite\. Received: NaN or infinity in example 1"):
+            ask(wrong)
+
+
+def test_views_need_a_threshold_of_their_own():
+    learner = tfm.PrototypicalNetwork(tfm.backbones.conv4(filters=8), threshold=-3.0)
+    assert tfm.average_views(learner, 2).threshold is None
 
 
 def test_bad_input_is_refused():

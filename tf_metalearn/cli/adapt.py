@@ -98,8 +98,9 @@ def adapt(
         if picture is not None:
             from tf_metalearn.plotting import plot_answers
 
-            probabilities = classifier.predict(queries, verbose=0)
-            plot_answers(x, classes, queries, probabilities, classifier.classes, learner.ink).savefig(picture)
+            said, probabilities = classifier.classify(queries), classifier.predict(queries, verbose=0)
+            drawn = plot_answers(x, classes, queries, probabilities, classifier.classes, learner.ink, said)
+            drawn.savefig(picture)
             click.echo(f"Picture     {picture}")
     elif save is None:
         click.echo("Next        --query FOLDER tells other pictures apart; --save FILE.keras keeps the classifier")
@@ -116,19 +117,19 @@ def _tell_apart(classifier: Any, x: Any, names: list[str], truth: list[str], tab
     from rich.console import Console
     from rich.table import Table
 
-    classes, probabilities = classifier.classes, classifier.predict(x, verbose=0)
+    classes, probabilities, said = classifier.classes, classifier.predict(x, verbose=0), classifier.classify(x)
     drawn = Table("picture", "class", "probability")
-    for name, row in zip(names, probabilities, strict=True):
-        drawn.add_row(name, classes[row.argmax()], f"{row.max():.1%}")
+    for name, label, row in zip(names, said, probabilities, strict=True):
+        drawn.add_row(name, label or "none of these", f"{row.max():.1%}" if label else "")
     Console().print(drawn)
     known = [place for place, name in enumerate(truth) if name in classes]
     if known:
-        right = sum(classes[probabilities[place].argmax()] == truth[place] for place in known)
+        right = sum(said[place] == truth[place] for place in known)
         click.echo(f"{right} of the {len(known)} in folders named like a class are right.")
     if table is not None:
         with table.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["picture", "class", *classes])
-            for name, row in zip(names, probabilities, strict=True):
-                writer.writerow([name, classes[row.argmax()], *(f"{value:.6f}" for value in row)])
+            for name, label, row in zip(names, said, probabilities, strict=True):
+                writer.writerow([name, label or "", *(f"{value:.6f}" for value in row)])
         click.echo(f"Table       {table}")

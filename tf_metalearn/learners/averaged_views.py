@@ -82,6 +82,8 @@ class AveragedViews(keras.layers.Layer):
 def average_views(learner: MetricLearner, views: int = 12, **changes: Any) -> MetricLearner:
     """Returns a copy of a trained metric learner whose embedding is the mean over views of each image.
 
+    It has no threshold for "none of these"; `calibrate` finds its own.
+
     Args:
         learner: It stays as it is.
         views: How many.
@@ -99,6 +101,8 @@ def average_views(learner: MetricLearner, views: int = 12, **changes: Any) -> Me
     config = learner.get_config()
     inner = keras.saving.deserialize_keras_object(config["embedding"])
     whole = keras.Sequential([keras.Input(inner.input_shape[1:]), AveragedViews(inner, views, **changes)], name="views")
+    # Mean embeddings lie nearer to each other: a threshold has to be fitted anew.
+    config["threshold"] = None
     copy = type(learner).from_config({**config, "embedding": keras.saving.serialize_keras_object(whole)})
     copy.set_weights(learner.get_weights())
     copy.compile("sgd")

@@ -221,6 +221,28 @@ def _ensure(condition: tf.Tensor, message: str, received: tf.Tensor | None = Non
     return tf.debugging.Assert(condition, data, summarize=20)
 
 
+def check_queries(argument: str, x: Any, model: keras.Model) -> None:
+    """Refuses examples that a classifier cannot tell anything of.
+
+    Args:
+        argument: Its name.
+        x: `[examples, ...]`; what has no shape, such as a data set, passes.
+        model: What the examples go into.
+
+    Raises:
+        ValueError: If they have another shape than the model was built for, or are not finite.
+    """
+    check_examples(argument, x, model)
+    if not hasattr(x, "shape") or isinstance(x, keras.KerasTensor):
+        return
+    finite = np.isfinite(np.asarray(x)).reshape(len(x), -1).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"`{argument}` must be finite. Received: NaN or infinity in example {int(np.argmin(finite))}.\n"
+            "Check how it was read."
+        )
+
+
 def check_numbers(optional: bool = True, **numbers: tuple[int | None, int]) -> None:
     """Refuses numbers that are no integers or too small.
 

@@ -70,8 +70,9 @@ class MatchingNetwork(MetricLearner):
         if self.full_context:
             query = self._in_context(query, support)
         cosines = tf.matmul(tf.math.l2_normalize(query, -1), tf.math.l2_normalize(support, -1), transpose_b=True)
-        attention = tf.nn.log_softmax(tf.cast(self.scale, query.dtype) * cosines)
-        # The logarithm of the probability of each class: that of the sum over its examples.
+        attention = tf.cast(self.scale, query.dtype) * cosines
+        # The softmax over examples adds up over those of a class. What it divides by is left to the softmax over
+        # classes, so that a logit says how alike a query is to that class alone, which a threshold needs.
         return tf.reduce_logsumexp(tf.where(classes["members"][:, None], attention[:, :, None], -1e9), axis=-1)
 
     def _in_context(self, query: tf.Tensor, support: tf.Tensor) -> tf.Tensor:

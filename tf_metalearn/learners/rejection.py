@@ -31,6 +31,8 @@ def calibrate(learner: MetricLearner, episodes: Iterable[Any], false_rejections:
     """Fits the threshold below which the classifiers of `adapt` say "none of these", and gives it to the learner.
 
     In each episode the last class is left out of the support set, so that its queries belong to none of the others.
+    How alike queries are to a class depends on its shots, and the most alike of more classes is more alike: take
+    episodes of the shots that classifiers will have, and of one way more than their classes.
 
     Args:
         learner: A trained metric learner.

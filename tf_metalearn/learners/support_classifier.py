@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_metalearn.learners.checks import as_array, check_examples, policy_of
+from tf_metalearn.learners.checks import as_array, check_examples, check_queries, policy_of
 from tf_metalearn.learners.task_classifier import TaskClassifier
 from tf_metalearn.serving.service import ClassifierService
 
-#: Examples that a classifier embeds at once.
+#: Examples that are embedded at once.
 _BATCH = 256
 
 
@@ -50,14 +50,14 @@ class SupportClassifier(TaskClassifier):
         return tf.nn.softmax(self.logits(x))
 
     def classify(self, x: Any) -> list[Hashable | None]:
-        """Returns each example's label, or None for "none of these" if the learner was given a threshold.
-
-        Args:
-            x: `[examples, ...]`.
-        """
-        logits = self.logits(tf.convert_to_tensor(x)).numpy()
-        threshold = -np.inf if self.learner.threshold is None else self.learner.threshold
-        return [self._classes[row.argmax()] if row.max() >= threshold else None for row in logits]
+        x, threshold = np.asarray(x), self.learner.threshold
+        check_queries("x", x, self.network)
+        parts = [self.logits(part).numpy() for part in _batches(x)]
+        return [
+            self._classes[row.argmax()] if threshold is None or row.max() >= threshold else None
+            for logits in parts
+            for row in logits
+        ]
 
     def logits(self, x: Any) -> tf.Tensor:
         """Returns `[examples, classes]`, how alike examples are to each class, in the learner's own measure.
@@ -90,7 +90,9 @@ class SupportClassifier(TaskClassifier):
         return ClassifierService(logits, shape, self.classes, variables, embed, learner.threshold, self)
 
     def add_class(self, label: Hashable, x: Any) -> None:
-        """Adds a class; the others stay as they are. For other examples of a class that is there, adapt anew.
+        """Adds a class; the others stay as they are, but where full context makes each example see all others.
+
+        For other examples of a class that is there, adapt anew.
 
         Args:
             label: Any hashable that is not among `classes`.
@@ -128,8 +130,7 @@ class SupportClassifier(TaskClassifier):
                 f"`x` must hold finite examples of class {classes[numbers[np.argmin(finite)]]!r}. Received: not finite "
                 "numbers.\nCheck the arrays."
             )
-        parts = [x[start : start + _BATCH] for start in range(0, len(x), _BATCH)]
-        features = [network(tf.cast(part, network.compute_dtype), training=False) for part in parts]
+        features = [network(tf.cast(part, network.compute_dtype), training=False) for part in _batches(x)]
         self._features.assign(np.concatenate([self._features.numpy(), *features]))
         self._labels.assign(np.append(self._labels.numpy(), len(self._classes) + numbers).astype("int32"))
         self._classes = (*self._classes, *classes)
@@ -148,3 +149,7 @@ class SupportClassifier(TaskClassifier):
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "SupportClassifier":
         learner = keras.saving.deserialize_keras_object(config["learner"], custom_objects)
         return cls(**{**config, "learner": learner, "classes": cls.classes_of(config)})
+
+
+def _batches(x: np.ndarray) -> list[np.ndarray]:
+    return [x[start : start + _BATCH] for start in range(0, len(x), _BATCH)]

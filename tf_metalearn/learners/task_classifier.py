@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_metalearn.learners.checks import check_examples
+from tf_metalearn.learners.checks import check_examples, check_queries
 from tf_metalearn.serving.served_model import ServedModel
 from tf_metalearn.serving.service import ClassifierService
 
@@ -49,10 +49,21 @@ class TaskClassifier(ServedModel):
             **kwargs: As Keras has them.
 
         Raises:
-            ValueError: If examples have another shape than those of the support set.
+            ValueError: If examples have another shape than those of the support set, or are not finite.
         """
-        check_examples("x", x, self.network)
+        check_queries("x", x, self.network)
         return super().predict(x, *args, **kwargs)
+
+    def classify(self, x: Any) -> list[Hashable | None]:
+        """Returns each example's label, or None for "none of these", which only a learner with a threshold says.
+
+        Args:
+            x: `[examples, ...]`.
+
+        Raises:
+            ValueError: If examples have another shape than those of the support set, or are not finite.
+        """
+        return [self._classes[place] for place in self.predict(np.asarray(x), verbose=0).argmax(axis=-1)]
 
     def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
         """Keras's `evaluate`.
@@ -63,9 +74,10 @@ class TaskClassifier(ServedModel):
             **kwargs: As Keras has them.
 
         Raises:
-            ValueError: If examples have another shape than those of the support set, or a label is not among `classes`.
+            ValueError: If examples have another shape than those of the support set or are not finite, or a label is
+                not among `classes`.
         """
-        check_examples("x", x, self.network)
+        check_queries("x", x, self.network)
         return super().evaluate(x, None if y is None else self._places(y), **kwargs)
 
     def _places(self, labels: Any) -> np.ndarray:
