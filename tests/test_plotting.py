@@ -211,6 +211,17 @@ def test_embeddings_lie_along_the_directions_of_largest_variance():
     np.testing.assert_allclose(np.abs(drawn[:, 0]), np.abs(expected), rtol=1e-6)
     np.testing.assert_allclose(drawn[:, 1], 0, atol=1e-9)
     assert "100% of the variance" in axes.get_xlabel()
+    # Of each class: queries, support examples, their mean.
+    for kind, places in enumerate(
+        [
+            [along[6:][labels[6:] == label] for label in (0, 1)],
+            [along[:6][labels[:6] == label] for label in (0, 1)],
+            [[along[:6][labels[:6] == label].mean()] for label in (0, 1)],
+        ]
+    ):
+        for label in (0, 1):
+            found = np.asarray(axes.collections[3 * label + kind].get_offsets())[:, 0]
+            np.testing.assert_allclose(np.abs(found), np.abs(np.asarray(places[label]) - along.mean()), rtol=1e-6)
 
 
 def test_similarities_are_sorted_by_class_and_each_class_is_framed():

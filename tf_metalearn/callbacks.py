@@ -214,19 +214,20 @@ class _LearnerLook:
         found = {}
         if self._episode.query_x.shape.rank == 5 or self._episode.query_x.shape[2:] == (1,):
             found["episode"] = plot_episode(self._episode, self._query_y, self._outputs)
-        if isinstance(self._learner, MetricLearner) and self._learner.metadata_encoder is None:
+        if isinstance(self._learner, MetricLearner):
             support, query = self._embedded()
             found["embeddings"] = plot_embeddings(support, self._episode.support_y[0], query, self._query_y[0])
         return found
 
     def _embedded(self, task: int = 0) -> Iterator[np.ndarray]:
         """The support and query embeddings of a task, as vectors."""
-        for x in (self._episode.support_x[task], self._episode.query_x[task]):
-            features = np.asarray(self._learner.embedding(x, training=False))
+        networks = (self._learner.support_network, self._learner.embedding)
+        for network, x in zip(networks, (self._episode.support_x[task], self._episode.query_x[task]), strict=True):
+            features = np.asarray(network(x, training=False))
             yield features.reshape(len(features), -1)
 
     def write_projector(self, folder: Path) -> None:
-        if isinstance(self._learner, MetricLearner) and self._learner.metadata_encoder is None:
+        if isinstance(self._learner, MetricLearner):
             vectors, labels = [], []
             for task, names in enumerate(np.asarray(self._query_y)):
                 vectors.append(list(self._embedded(task))[1])

@@ -36,7 +36,8 @@ def _learner() -> Any:
     from tf_metalearn.learners import PrototypicalNetwork
 
     embedding = backbones.conv4()
-    return PrototypicalNetwork(embedding, metadata_encoder=stroke_encoder(embedding.output_shape[-1]))
+    encoder = stroke_encoder(embedding.output_shape[-1])
+    return PrototypicalNetwork(embedding, distance="cosine", metadata_encoder=encoder)
 
 
 def stroke_encoder(outputs: int) -> Any:

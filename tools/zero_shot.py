@@ -92,4 +92,4 @@ def _learner(attributes: int) -> Any:
     layers = [*body.layers, keras.layers.Dropout(0.3), keras.layers.Dense(attributes)]
     embedding = keras.Sequential([keras.Input((32, 32, 3)), *layers], name="attributes_of_images")
     encoder = keras.Sequential([keras.Input([attributes]), keras.layers.Identity()], name="attributes_of_classes")
-    return tfm.PrototypicalNetwork(embedding, metadata_encoder=encoder)
+    return tfm.PrototypicalNetwork(embedding, distance="cosine", metadata_encoder=encoder)

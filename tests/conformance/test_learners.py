@@ -626,6 +626,29 @@ def test_a_classifier_saves_and_loads_with_its_classes(classifier, examples, tmp
     np.testing.assert_array_equal(again(examples), classifier(examples))
 
 
+def test_a_class_that_is_added_is_as_if_it_had_been_there(learner, examples, classifier, tmp_path):
+    if not hasattr(classifier, "add_classes"):
+        with pytest.raises(ValueError, match=r"`add_class` needs a classifier of a metric learner"):
+            classifier.add_class("new", examples)
+        return
+    # Class by class, in which order full context embeddings see the whole support set.
+    order = sorted(range(len(LABELS)), key=lambda place: classifier.classes.index(LABELS[place]))
+    x, labels = examples[order], [LABELS[place] for place in order]
+    whole, known = learner.adapt(x, labels), sum(label != labels[-1] for label in labels)
+    grown = learner.adapt(x[:known], labels[:known])
+    before = grown.logits(examples).numpy()
+    grown.add_class(labels[-1], x[known:])
+    assert grown.classes == whole.classes
+    after = grown.logits(examples).numpy()
+    np.testing.assert_allclose(after, whole.logits(examples), rtol=1e-4, atol=1e-5)
+    if not getattr(learner, "full_context", False):
+        np.testing.assert_allclose(after[:, :-1], before, rtol=1e-4, atol=1e-5)
+    grown.save(tmp_path / "grown.keras")
+    again = keras.saving.load_model(tmp_path / "grown.keras")
+    assert again.classes == whole.classes
+    np.testing.assert_array_equal(again.logits(examples), after)
+
+
 def test_a_classifier_shares_no_variable_with_the_learner(learner, classifier):
     assert not {id(variable) for variable in learner.variables} & {id(variable) for variable in classifier.variables}
 

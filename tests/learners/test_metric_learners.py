@@ -120,6 +120,21 @@ def test_the_relation_loss_is_the_squared_error_of_scores():
 LEARNERS = {
     "siamese": lambda: (tfm.SiameseNetwork(dense(), dtype="float64"), episode(), PairLoss(dtype="float64")),
     "matching": lambda: (tfm.MatchingNetwork(dense(), dtype="float64"), episode(), cross_entropy),
+    "matching with full context": lambda: (
+        tfm.MatchingNetwork(dense(), full_context=True, processing_steps=2, dtype="float64"),
+        episode(),
+        cross_entropy,
+    ),
+    "prototypical by cosine": lambda: (
+        tfm.PrototypicalNetwork(dense(), "cosine", dtype="float64"),
+        episode(),
+        cross_entropy,
+    ),
+    "zero-shot": lambda: (
+        tfm.PrototypicalNetwork(dense(), metadata_encoder=dense(5), dtype="float64"),
+        episode(np.random.default_rng(0).normal(size=[1, 4, 5])),
+        cross_entropy,
+    ),
     "relation": lambda: (
         tfm.RelationNetwork(maps(), relation(), dtype="float64"),
         episode(*(np.random.default_rng(0).normal(size=[1, count, 2, 2, 1]) for count in (4, 3))),
@@ -128,8 +143,8 @@ LEARNERS = {
 }
 
 
-def dense():
-    return keras.Sequential([keras.Input([2], dtype="float64"), keras.layers.Dense(3, "tanh", dtype="float64")])
+def dense(features=2):
+    return keras.Sequential([keras.Input([features], dtype="float64"), keras.layers.Dense(3, "tanh", dtype="float64")])
 
 
 def relation():

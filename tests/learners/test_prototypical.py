@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tf_metalearn as tfm
+from tf_metalearn.episodes import ClassTable
 from tf_metalearn.learners.base import TaskInterval
 from tf_metalearn.learners.metric import class_means
 from tf_metalearn.learners.task_classifier import class_numbers
@@ -127,11 +128,49 @@ def test_gradients_are_those_of_finite_differences(episode):
 def test_zero_shot_prototypes_are_embedded_metadata(episode):
     metadata = np.random.default_rng(3).normal(size=[2, 3, 5]).astype("float32")
     encoder = dense(5, 3)
-    learner = tfm.PrototypicalNetwork(identity(), metadata_encoder=encoder)
-    logits = learner(tfm.Episode(metadata, np.tile(range(3), [2, 1]), episode.query_x)).numpy()
-    prototypes = metadata @ encoder.get_weights()[0]
-    unit = [x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (np.asarray(episode.query_x), prototypes)]
-    np.testing.assert_allclose(logits, 10 * unit[0] @ unit[1].transpose(0, 2, 1), rtol=1e-4, atol=1e-5)
+    queries, prototypes = np.asarray(episode.query_x), metadata @ encoder.get_weights()[0]
+    prototypes /= np.linalg.norm(prototypes, axis=-1, keepdims=True)
+    unit = queries / np.linalg.norm(queries, axis=-1, keepdims=True)
+    expected = {
+        "euclidean": -np.sum((queries[:, :, None] - prototypes[:, None]) ** 2, axis=-1),
+        "cosine": 10 * unit @ prototypes.transpose(0, 2, 1),
+    }
+    for distance, logits in expected.items():
+        learner = tfm.PrototypicalNetwork(identity(), distance, metadata_encoder=encoder)
+        found = learner(tfm.Episode(metadata, np.tile(range(3), [2, 1]), episode.query_x))
+        np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-5)
+
+
+def test_zero_shot_tells_unseen_classes_apart_and_goes_on_with_more(tmp_path):
+    """An example is a fixed mixture of its class's metadata, with noise."""
+    random = np.random.default_rng(0)
+    metadata = random.normal(size=[60, 4]).astype("float32")
+    y = np.repeat(range(60), 12)
+    x = (metadata @ random.normal(size=[4, 6]))[y] + 0.05 * random.normal(size=[720, 6])
+    classes = ClassTable.of(x.astype("float32"), y, metadata={str(place): row for place, row in enumerate(metadata)})
+    seen, unseen = (classes.select(names) for names in (classes.names[:50], classes.names[50:]))
+    keras.utils.set_random_seed(0)
+    learner = tfm.PrototypicalNetwork(dense(6, 8), metadata_encoder=dense(4, 8))
+    learner.compile(keras.optimizers.Adam(0.02))
+    settings = {"ways": 5, "shots": 0, "queries": 4}
+    test = tfm.load_episodes(unseen, episodes=64, batch_size=16, **settings)
+    before = learner.evaluate(test, return_dict=True, verbose=0)["accuracy"]
+    learner.fit(tfm.load_episodes(seen, batch_size=8, **settings), steps_per_epoch=150, verbose=0)
+    after = learner.evaluate(test, return_dict=True, verbose=0)["accuracy"]
+    assert before < 0.6
+    assert after > 0.9
+    learner.save(tmp_path / "learner.keras")
+    learner = keras.saving.load_model(tmp_path / "learner.keras")
+    assert learner.evaluate(test, return_dict=True, verbose=0)["accuracy"] == after
+    tfm.calibrate(learner, test)
+    described = [np.asarray(unseen.metadata[:1]), np.asarray(unseen.metadata[:3])]
+    classifier, whole = learner.adapt(described[0], ["a"]), learner.adapt(described[1], ["a", "b", "c"])
+    for label, row in (("b", described[1][1:2]), ("c", described[1][2:])):
+        classifier.add_class(label, row)
+    queries = np.asarray(unseen.examples[:36])
+    np.testing.assert_allclose(classifier.logits(queries), whole.logits(queries), rtol=1e-5)
+    said = classifier.classify(queries)
+    assert np.mean([label == name for label, name in zip(said, np.repeat(list("abc"), 12), strict=True)]) > 0.8
 
 
 def test_metadata_of_another_width_or_that_is_not_finite_is_refused(episode):

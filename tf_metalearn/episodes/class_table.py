@@ -129,6 +129,8 @@ class ClassTable:
     def with_turns(self) -> "ClassTable":
         """Returns a table where each class is four: its images as they are, and turned by 90, 180 and 270 degrees.
 
+        Metadata describes images as they are, so that there is none of such classes.
+
         Raises:
             ValueError: Unless the examples are square images.
 
@@ -154,5 +156,5 @@ class ClassTable:
             sizes=np.repeat(self.sizes, len(TURNS)),
             names=tuple(f"{name}/{turn}" for name in self.names for turn in TURNS),
             groups=tuple(group for group in self.groups for _ in TURNS),
-            metadata=None if self.metadata is None else np.repeat(self.metadata, len(TURNS), axis=0),
+            metadata=None,
         )

@@ -50,7 +50,7 @@ class EpisodeSampler:
         within_groups: bool = False,
         augmentation: Augmentation | None = None,
     ):
-        self.ways, self.shots = count_range("ways", ways, 1), count_range("shots", shots, 0)
+        self.ways, self.shots = count_range("ways", ways, 2), count_range("shots", shots, 0)
         self.queries = count_range("queries", queries, 1)[0]
         self.seed, self.augmentation, self.within_groups = int(seed), augmentation, within_groups
         self._check(table, shots)

@@ -15,6 +15,9 @@ from tf_metalearn.episodes.class_table import ClassTable
 from tf_metalearn.episodes.sampler import as_floats
 from tf_metalearn.learners.metric import MetricLearner, check_metric
 
+#: That a comparison may hold at once: half a gigabyte.
+_MOST_NUMBERS = 2**27
+
 
 def embed_classes(
     learner: MetricLearner,
@@ -65,7 +68,8 @@ def embed_classes(
     if cache_dir is None:
         return build()
     key = _key(network, classes)
-    return cached(Path(cache_dir) / f"embedded-{key[:16]}.npz", key, build)
+    # What is said of the classes is not part of the key, and comes from the table that was given.
+    return replace(classes, examples=cached(Path(cache_dir) / f"embedded-{key[:16]}.npz", key, build).examples)
 
 
 def on_embeddings(learner: MetricLearner) -> MetricLearner:
@@ -106,7 +110,7 @@ def confusion_counts(
         embedded: What `embed_classes` returned.
         shots: Support examples of each class, chosen at random; all others are queries.
         seed: Of that choice.
-        batch_size: Queries at once.
+        batch_size: Queries at once, at most.
 
     Returns:
         `[classes, classes]` integers: queries of the row's class that were taken for the column's.
@@ -135,6 +139,8 @@ def confusion_counts(
     def taken_for(query):
         return tf.argmax(learner.compare(query[None], classes, training=False)[0], axis=-1)
 
+    # A learner that votes by examples holds a number for each query, class and support example.
+    batch_size = max(1, min(batch_size, _MOST_NUMBERS // (ways * int(chosen.sum()))))
     query = embedded.examples[~chosen]
     batches = range(0, len(query), batch_size)
     taken = np.concatenate([taken_for(tf.constant(query[low : low + batch_size])).numpy() for low in batches])

@@ -22,7 +22,8 @@ class PrototypicalNetwork(MetricLearner):
         embedding: A Keras model from an example to a vector.
         distance: "euclidean" (squared) or "cosine" (its similarity, times a learned scale).
         metadata_encoder: A Keras model from a class's metadata to a vector as long as the embedding's, for zero-shot
-            episodes; prototypes and embeddings are then compared at unit length, as in the paper. None otherwise.
+            episodes; its vectors are brought to unit length, and queries stay as they are (section 2.7 of the paper).
+            None otherwise.
         ways: Of every episode; None reads it off the labels, which XLA cannot.
         name: Of the model.
         **kwargs: As `MetricLearner` has them.
@@ -63,17 +64,20 @@ class PrototypicalNetwork(MetricLearner):
                     "Change the units of its last layer."
                 )
         self.distance, self.metadata_encoder = distance, metadata_encoder
-        if self._unit_length:
+        if distance == "cosine":
             self.scale = self.add_weight(shape=(), initializer=keras.initializers.Constant(10.0), name="scale")
-
-    @property
-    def _unit_length(self) -> bool:
-        return self.distance == "cosine" or self.metadata_encoder is not None
 
     @property
     def support_network(self) -> keras.Model:
         """What the support set goes into: the metadata encoder where there is one."""
         return self.metadata_encoder or self.embedding
+
+    def represent(
+        self, support: tf.Tensor, labels: tf.Tensor, ways: Any, training: bool | None = None
+    ) -> dict[str, tf.Tensor]:
+        if self.metadata_encoder is not None:
+            support = tf.math.l2_normalize(support, -1)
+        return super().represent(support, labels, ways, training)
 
     def compare(self, query: tf.Tensor, classes: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         return self.similarity(query, classes["prototypes"])
@@ -92,7 +96,7 @@ class PrototypicalNetwork(MetricLearner):
         >>> learner.similarity(tf.constant([[1.0, 0.0]]), tf.constant([[0.0, 0.0], [4.0, 0.0]])).numpy()
         array([[-1., -9.]], dtype=float32)
         """
-        if self._unit_length:
+        if self.distance == "cosine":
             query, prototypes = tf.math.l2_normalize(query, -1), tf.math.l2_normalize(prototypes, -1)
             return tf.cast(self.scale, query.dtype) * tf.matmul(query, prototypes, transpose_b=True)
         # Distances stay, and lose fewer digits below, when both are seen from the middle of the classes.

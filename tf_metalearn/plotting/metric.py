@@ -25,9 +25,9 @@ def plot_embeddings(
     """Draws an episode's embeddings in the two directions in which they vary most (PCA).
 
     Args:
-        support: `[support, features]`.
+        support: `[support, features]`, or feature maps `[support, ...]`.
         support_y: `[support]` labels from 0 on.
-        query: `[queries, features]`.
+        query: `[queries, features]`, or feature maps.
         query_y: `[queries]` labels.
         names: Of the classes; their numbers when None.
         title: One line above the picture.
@@ -42,7 +42,7 @@ def plot_embeddings(
     """
     from sklearn.decomposition import PCA  # a third of the time of `import tf_metalearn`, were it at the top
 
-    support, query = np.asarray(support), np.asarray(query)
+    support, query = (np.asarray(part).reshape(len(part), -1) for part in (support, query))
     support_y, query_y = np.asarray(support_y), np.asarray(query_y)
     view = PCA(n_components=2, svd_solver="full").fit(np.concatenate([support, query]))
     figure = new_figure(7.6, 5.2)
