@@ -254,6 +254,23 @@ def test_a_folder_of_pictures_becomes_a_classifier_and_an_export(pictures):
     assert run("adapt", saved, *folders).exit_code == 2
 
 
+def test_adapt_says_none_of_these_where_the_learner_has_a_threshold(pictures):
+    learner = keras.saving.load_model(pictures / "learner.keras")
+    learner.threshold = -5.0
+    learner.save(pictures / "learner.keras")
+    # Ink everywhere, which is far from both.
+    Image.new("L", (8, 8), 0).save(pictures / "query" / "left" / "black.png")
+    table, picture = pictures / "found.csv", pictures / "found.png"
+    folders = ["--support", pictures / "support", "--query", pictures / "query"]
+    adapted = run("adapt", pictures / "learner.keras", *folders, "--csv", table, "--picture", picture)
+    assert adapted.exit_code == 0, adapted.output
+    assert "none of these" in adapted.stdout
+    assert "4 of the 5 in folders named like a class are right." in adapted.stdout
+    [black] = [line for line in table.read_text().splitlines() if line.startswith("left/black.png")]
+    assert black.split(",")[1] == ""
+    assert picture.exists()
+
+
 def test_adapt_speaks_of_its_options_and_says_which_folders_lack_pictures(pictures, monkeypatch):
     learner, support = pictures / "learner.keras", pictures / "support"
     (pictures / "none").mkdir()
