@@ -27,6 +27,19 @@ def test_it_moves_a_part_of_the_way_to_the_mean_of_the_adapted_parameters(networ
         np.testing.assert_allclose(weight, before + epsilon * (np.mean(adapted, axis=0) - before), rtol=1e-4, atol=1e-6)
 
 
+def test_scaling_the_loss_changes_no_step(network, points):
+    """The optimizer divides by the scale, so what it is given must have been multiplied: it is no gradient of a loss."""
+    weights = []
+    for scaled in (False, True):
+        learner, optimizer = tfm.Reptile(network(), 2, 0.1, inner_batch_size=None), keras.optimizers.SGD(0.5)
+        learner.compile(keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1024.0) if scaled else optimizer)
+        learner.train_on_batch(*points())
+        weights.append(learner.get_weights())
+    for plain, scaled in zip(*weights, strict=True):
+        np.testing.assert_allclose(scaled, plain, rtol=1e-5, atol=1e-7)
+    assert not np.allclose(weights[0][0], network().get_weights()[0], atol=1e-2)
+
+
 def test_inner_batches_go_round_the_support_set():
     """y = w x by one-parameter gradient descent from w = 0 on examples (1, 1), (1, 2), (1, 4): rate 1/4, loss (w-y)^2,
     batches of two: w = 0 -> 0 + (1 + 2) / 4 = 0.75, then (4, 1): -> 0.75 + (3.25 + 0.25) / 4 = 1.625."""

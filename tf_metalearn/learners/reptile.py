@@ -87,10 +87,12 @@ class Reptile(GradientBasedLearner):
 
     def _of_task(self, task: Episode, query_y: tf.Tensor, settings: Settings) -> TaskResult:
         outputs, adapted = self._predict_task(task, self.inner_steps, settings)
-        # Keras sums gradients over replicas.
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        # The optimizer divides by the scale of the loss, and Keras sums gradients over replicas.
+        factor = self.optimizer.scale_loss(tf.ones([])) / tf.distribute.get_strategy().num_replicas_in_sync
         pairs = zip(self.trainable_variables, self._adaptation.values(adapted.parameters), strict=True)
-        gradients = [(weight.value - tf.cast(value, weight.dtype)) / replicas for weight, value in pairs]
+        gradients = [
+            (weight.value - tf.cast(value, weight.dtype)) * tf.cast(factor, weight.dtype) for weight, value in pairs
+        ]
         return self._task_result(outputs, self._query_loss(query_y, outputs), gradients, adapted)
 
     def get_config(self) -> dict[str, Any]:
