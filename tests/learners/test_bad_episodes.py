@@ -91,6 +91,35 @@ def huge(y, outputs):
     return tf.reduce_mean(tf.where(y > 1e5, tf.square(outputs * y * 1e5), 0.0 * outputs))
 
 
+@pytest.mark.parametrize("name", ["MAML", "MetaLSTM"])
+def test_a_loss_scale_that_is_too_high_comes_down_and_is_no_divergence(name, points):
+    """In float16 gradients times 2^30 are infinite: Keras leaves out such steps, and halves the scale at each."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(units, dtype="mixed_float16") for units in (4, 3)]
+    model = keras.Sequential([keras.Input([2]), *layers])
+    learner = getattr(tfm, name)(model, 2, dtype="mixed_float16")
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=2.0**30)
+    learner.compile(optimizer)
+    start = learner.get_weights()
+    logs = learner.train_on_batch(*points(), return_dict=True)
+    assert (logs["diverged"], float(optimizer.dynamic_scale), int(optimizer.iterations)) == (0, 2.0**29, 0)
+    for before, weight in zip(start, learner.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, before)
+    after = [learner.train_on_batch(*points(), return_dict=True) for _ in range(30)][-1]
+    assert 1 < float(optimizer.dynamic_scale) < 2.0**29
+    assert int(optimizer.iterations) > 5
+    assert (after["diverged"], after["loss"] < logs["loss"]) == (0, True)
+
+
+def test_a_task_that_diverges_is_left_out_where_the_loss_is_scaled_too(network, points):
+    episode, query_y = steep(points)
+    learner = tfm.MAML(network(outputs=1), 3, 1e6, inner_loss=huge)
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=8.0)
+    learner.compile(optimizer, loss="mse")
+    assert learner.train_on_batch(episode, query_y, return_dict=True)["diverged"] == 2
+    assert (float(optimizer.dynamic_scale), np.isfinite(learner.get_weights()[0]).all()) == (8.0, True)
+
+
 def test_adapting_warns_when_it_diverges(network):
     learner = tfm.MAML(network(outputs=1), 3, 1e6, inner_loss=huge)
     with pytest.warns(UserWarning, match=r"1 task diverged: from inner step 1 on"):

@@ -43,7 +43,8 @@ class GradientBasedLearner(FewShotLearner):
 
     What an algorithm learns, and how the inner loop moves parameters, is its rule (`architecture.md` has the table).
     Training computes each task's meta-gradient by itself, so that memory does not grow with the number of tasks. A
-    task whose inner loop diverges is left out of the meta-gradient, with a warning at the end of the epoch.
+    task whose inner loop diverges is left out of the meta-gradient, with a warning at the end of the epoch. Where the
+    optimizer scales the loss, as in `mixed_float16`, losses alone tell whether it does.
 
     Batch normalisation: in the inner loop a batch is normalised by its own statistics. Query examples are normalised
     by those of the support set, so that one query's prediction does not depend on the others; with
@@ -296,7 +297,10 @@ class GradientBasedLearner(FewShotLearner):
     def _task_result(
         self, outputs: tf.Tensor, loss: tf.Tensor, gradients: list[tf.Tensor], adapted: Adapted
     ) -> TaskResult:
-        diverged = first_divergence(adapted.losses, [loss, *gradients])
+        # Gradients that overflow by the scale of the loss reach the optimizer: it leaves out the step, and lowers the
+        # scale.
+        scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        diverged = first_divergence(adapted.losses, [loss] if scaled else [loss, *gradients])
         gradients = [tf.where(diverged < 0, gradient, tf.zeros_like(gradient)) for gradient in gradients]
         return TaskResult(outputs, loss, gradients, self._adaptation.tables(adapted), diverged)
 
