@@ -137,6 +137,21 @@ def test_with_statistics_per_step_a_prediction_depends_on_no_other_example_of_it
         np.testing.assert_array_equal(table.numpy(), before)
 
 
+def test_inner_steps_beyond_those_of_training_take_the_last_statistics(network, points):
+    """Others would never have been trained: mean 0 and variance 1."""
+    episode, query_y = points()
+    learner = tfm.MAML(normalised(network), 1, 0.3, evaluation_steps=3, statistics_per_step=True)
+    updated(learner, (episode, query_y))
+    means, variances = (table.numpy() for table in learner._tables.values())
+    assert means.shape == variances.shape == (2, 6)
+    for evaluated in (learner, learner.with_settings(evaluation_steps=4), learner.with_settings(evaluation_steps=1)):
+        normalisation = evaluated.adapt(episode.support_x[0], [0, 1, 2, 2, 1, 0]).model.layers[1]
+        np.testing.assert_allclose(normalisation.moving_mean, means[1], rtol=1e-6)
+        np.testing.assert_allclose(normalisation.moving_variance, variances[1], rtol=1e-6)
+    first = learner.with_settings(evaluation_steps=0).adapt(episode.support_x[0], [0, 1, 2, 2, 1, 0]).model.layers[1]
+    np.testing.assert_allclose(first.moving_mean, means[0], rtol=1e-6)
+
+
 def test_transductive_and_statistics_per_step_exclude_each_other(network):
     with pytest.raises(ValueError, match=r"`transductive` must be False with `statistics_per_step`"):
         tfm.MAML(network(), transductive=True, statistics_per_step=True)

@@ -50,8 +50,10 @@ class GradientBasedLearner(FewShotLearner):
     by those of the support set, so that one query's prediction does not depend on the others; with
     `transductive=True` by those of the query set, as in MAML's published figures. Nothing is carried from one task to
     the next. With `statistics_per_step=True` averages are kept over training tasks, for each inner step its own, and
-    normalise everything in evaluation (MAML++). A classifier that `adapt` returns never depends on what else it
-    predicts: with `transductive=True` it normalises by the support set.
+    normalise everything in evaluation (MAML++): row k those of parameters after k inner steps, over support sets; after
+    the last step of training over query sets. Evaluation that takes more steps goes on with that last row, and so do
+    its queries. A classifier that `adapt` returns never depends on what else it predicts: with `transductive=True` it
+    normalises by the support set.
 
     Args:
         base_learner: A built Keras model with one output for each way, or for each value of a regression.
@@ -413,11 +415,14 @@ class GradientBasedLearner(FewShotLearner):
         return x, tf.TensorSpec([None], tf.int32) if self._classifies else values
 
     def _table(self, place: int) -> Any:
-        """A row of batch statistics for each inner step, and one for the query set."""
+        """A row of batch statistics for each inner step of training, and one for the parameters after the last.
+
+        In training the last row is averaged over query sets, which only those parameters see. In evaluation it serves
+        all steps from there on.
+        """
         variable = self.base_learner.non_trainable_variables[place]
-        rows = max(self.inner_steps, self.evaluation_steps) + 1
         return self.add_weight(
-            shape=(rows, *variable.shape),
+            shape=(self.inner_steps + 1, *variable.shape),
             initializer=lambda shape, dtype: tf.cast(tf.broadcast_to(variable.value, shape), dtype),
             trainable=False,
             aggregation="mean",
