@@ -153,6 +153,20 @@ def test_anil_moves_nothing_but_the_head(classification):
     assert moved[12:].all()
 
 
+@pytest.mark.parametrize("learned_rates", [False, True])
+def test_variables_of_the_same_path_are_told_apart(learned_rates):
+    """Keras calls the kernel of a functional trunk's "dense" and that of the head "dense" both `dense/kernel`."""
+    keras.utils.set_random_seed(0)
+    inner, outer = keras.Input([2]), keras.Input([2])
+    trunk = keras.Model(inner, keras.layers.Dense(4, "tanh", name="dense")(inner))
+    model = keras.Model(outer, keras.layers.Dense(3, name="dense")(trunk(outer)))
+    paths = [variable.path for variable in model.trainable_variables]
+    assert paths == ["dense/kernel", "dense/bias"] * 2
+    adapted = tfm.ANIL(model, 2, 0.5, learned_rates=learned_rates).adapt(np.eye(2).repeat(2, 0), [0, 0, 1, 1]).model
+    moved = [not np.array_equal(a, b) for a, b in zip(model.get_weights(), adapted.get_weights(), strict=True)]
+    assert moved == [False, False, True, True]
+
+
 def test_meta_sgd_with_equal_rates_is_maml(classification):
     episode, _ = classification
     episode = tfm.Episode(tf.cast(episode[0], tf.float32), episode[1], tf.cast(episode[2], tf.float32))

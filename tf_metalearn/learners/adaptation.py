@@ -49,7 +49,7 @@ class Adaptation:
         model: The base learner.
         rule: How parameters move.
         loss: Of the support set, `loss(y, outputs)`.
-        moving: The names of the variables that the inner loop moves.
+        moving: The variables of the base learner that the inner loop moves.
         batch_size: Support examples of each step; all of them when None.
         transductive: Whether queries are normalised by their own statistics.
         tables: For batch statistics that have averages of their own for each step, those, `[steps + 1, ...]`, by their
@@ -62,14 +62,17 @@ class Adaptation:
         model: StatelessModel,
         rule: UpdateRule,
         loss: Callable[..., tf.Tensor],
-        moving: Sequence[str],
+        moving: Sequence[Any],
         batch_size: int | None = None,
         transductive: bool = False,
         tables: Mapping[int, Any] | None = None,
         running_averages: bool = False,
     ):
         self._model, self._rule, self._loss = model, rule, loss
-        self._places = [place for place, segment in enumerate(model.segments) if segment.name in moving]
+        # Not by their paths: a layer in a trunk and the head may have the same.
+        wanted = {id(variable) for variable in moving}
+        variables = model.model.trainable_variables
+        self._places = [place for place, variable in enumerate(variables) if id(variable) in wanted]
         kept = [model.segments[place] for place in self._places]
         # Those variables, laid end to end.
         self._moving = segments_of([segment.name for segment in kept], [segment.shape for segment in kept])

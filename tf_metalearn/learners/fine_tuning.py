@@ -81,7 +81,7 @@ class FineTuning(FewShotLearner):
             stateless,
             Adam(inner_learning_rate, dtype=stateless.dtype.name),
             mean_loss(keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
-            [segment.name for segment in stateless.segments],
+            stateless.model.trainable_variables,
             running_averages=True,
         )
         # Compiled once, for support sets of any size.

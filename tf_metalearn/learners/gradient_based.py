@@ -119,7 +119,7 @@ class GradientBasedLearner(FewShotLearner):
             self._model,
             rule,
             mean_loss(self.inner_loss),
-            [variable.path for variable in self.adapting(base_learner)],
+            self.adapting(base_learner),
             inner_batch_size,
             transductive,
             self._tables,
