@@ -210,6 +210,21 @@ def test_queries_are_normalised_by_the_statistics_of_support_or_query_set(normal
         np.testing.assert_allclose(learner(episode)[task], expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.99])
+def test_a_normalisation_that_is_called_twice_keeps_the_average_of_both_calls(momentum, classification):
+    """x and 3 x + 1 go through one layer. Its average, after the first and the second, is one of momentum : 1."""
+    episode, _ = classification
+    x = episode.support_x[0].numpy().astype("float32")
+    inputs, normalise = keras.Input([2]), keras.layers.BatchNormalization(momentum=momentum)
+    both = normalise(inputs) + normalise(keras.layers.Rescaling(3, 1)(inputs))
+    learner = tfm.MAML(keras.Model(inputs, keras.layers.Dense(3)(both)), 0)
+    model = learner.adapt(x, [0, 1, 2, 2, 1, 0]).model
+    shared = next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization))
+    parts = ((x.mean(0), shared.moving_mean, 3 * x.mean(0) + 1), (x.var(0), shared.moving_variance, 9 * x.var(0)))
+    for first, found, second in parts:
+        np.testing.assert_allclose(found, (momentum * first + second) / (momentum + 1), rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("transductive", [False, True])
 def test_dropout_leaves_predictions_alone(normalised, classification, transductive):
     episode, _ = classification

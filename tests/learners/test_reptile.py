@@ -28,7 +28,7 @@ def test_it_moves_a_part_of_the_way_to_the_mean_of_the_adapted_parameters(networ
 
 
 def test_scaling_the_loss_changes_no_step(network, points):
-    """The optimizer divides by the scale, so what it is given must have been multiplied: it is no gradient of a loss."""
+    """The optimizer divides by the scale, so the step, which is no gradient of a loss, must have been multiplied."""
     weights = []
     for scaled in (False, True):
         learner, optimizer = tfm.Reptile(network(), 2, 0.1, inner_batch_size=None), keras.optimizers.SGD(0.5)

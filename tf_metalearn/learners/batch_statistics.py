@@ -54,10 +54,17 @@ class BatchStatistics:
         """
         if not self.momenta:
             return list(non_trainable)
-        empty = [tf.zeros_like(value) if place in self.momenta else value for place, value in enumerate(non_trainable)]
-        _, after, _ = self._model(parameters, empty, x, training=True)
-        # A running average that begins at zero holds (1 - momentum) of the batch's own value after one batch.
-        return [
-            after[place] / (1 - self.momenta[place]) if place in self.momenta else value
-            for place, value in enumerate(non_trainable)
-        ]
+        empty = {place: tf.zeros_like(non_trainable[place]) for place in self.momenta}
+        values = [empty.get(place, value) for place, value in enumerate(non_trainable)]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(empty)
+            _, after, _ = self._model(parameters, values, x, training=True)
+            averages = {place: after[place] for place in empty}
+        # How much of the empty average is left: the momentum, once for each call of the layer in the model.
+        left = tape.gradient(averages, empty)
+        found = list(non_trainable)
+        for place, momentum in self.momenta.items():
+            # Of one call Keras's own number, as 1 - left has fewer digits.
+            weight = tf.where(left[place] == momentum, 1 - momentum, 1 - left[place])
+            found[place] = tf.math.divide_no_nan(averages[place], weight)
+        return found
