@@ -326,3 +326,65 @@ def test_bad_input_is_refused():
     classifier = tfm.MAML(two_layers(dtype="float32")).adapt(np.zeros([2, 2]), list("ab"))
     with pytest.raises(ValueError, match=r"`add_class` needs a classifier of a metric learner[\s\S]*Adapt anew"):
         classifier.add_class("c", np.zeros([1, 2]))
+
+
+@pytest.mark.parametrize(
+    "inner_loss",
+    [
+        None,
+        "sparse_categorical_crossentropy",
+        cross_entropy,
+        lambda y, logits: tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)),
+        lambda y, logits: keras.losses.CategoricalCrossentropy(from_logits=True)(tf.one_hot(y, 3), logits),
+    ],
+    ids=["default", "name", "function", "wrapped", "one-hot"],
+)
+def test_a_loss_that_takes_labels_classifies(inner_loss):
+    learner = tfm.MAML(two_layers(dtype="float32"), inner_loss=inner_loss)
+    classifier = learner.adapt(np.zeros([3, 2]), ["a", "b", "b"])
+    assert classifier.classes == ["a", "b"]
+    with pytest.raises(ValueError, match=r"`support_y` must be 0 to 2, as the base learner has 3 outputs"):
+        learner(tfm.Episode(np.zeros([1, 4, 2]), np.arange(4)[None], np.zeros([1, 1, 2])))
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+@pytest.mark.parametrize(
+    "inner_loss", ["mse", keras.losses.Huber(), keras.losses.MeanAbsoluteError(), mse, half_squares, "log_cosh"]
+)
+def test_a_loss_that_takes_no_labels_is_of_a_regression(inner_loss, outputs):
+    learner = tfm.MAML(two_layers(outputs, dtype="float32"), inner_loss=inner_loss)
+    adapted = learner.adapt(np.zeros([outputs, 2]), np.zeros([outputs, outputs]))
+    assert adapted.predict(np.zeros([4, 2]), verbose=0).shape == (4, outputs)
+    with pytest.raises(ValueError, match=r"`support_y` must be numbers \[support, .*\] in a regression"):
+        learner.adapt(np.zeros([2, 2]), ["a", "b"])
+
+
+def test_values_without_the_axis_of_outputs_are_refused_with_the_remedy():
+    learner = tfm.MAML(two_layers(1, dtype="float32"), inner_loss="mse")
+    with pytest.raises(ValueError, match=r"Received: shape \(4,\)\.\n.*take `support_y\[:, None\]`"):
+        learner.adapt(np.zeros([4, 2]), np.zeros(4))
+    episode = tfm.Episode(np.zeros([2, 4, 2]), np.zeros([2, 4]), np.zeros([2, 1, 2]))
+    with pytest.raises(ValueError, match=r"Received: \[2, 4\]\.\n.*take `support_y\[\.\.\., None\]`"):
+        learner(episode)
+
+
+def test_values_of_a_regression_on_integers_stay_what_they_are():
+    """Zero weights and a step of 0.5 on the mean square of 0.7 - bias put the bias at 0.7."""
+    layers = [keras.layers.Embedding(5, 2), keras.layers.Flatten(), keras.layers.Dense(1, kernel_initializer="zeros")]
+    learner = tfm.MAML(keras.Sequential([keras.Input([1], dtype="int32"), *layers]), 1, 0.5, inner_loss="mse")
+    learner.base_learner.layers[0].set_weights([np.zeros([5, 2])])
+    adapted = learner.adapt(np.array([[1], [2]]), np.full([2, 1], 0.7))
+    np.testing.assert_allclose(adapted.predict(np.array([[3]]), verbose=0), [[0.7]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("inner_loss", ["mse", keras.losses.MeanSquaredError(), mse], ids=["name", "loss", "function"])
+def test_what_a_regression_adapts_to_evaluates_saves_and_loads(inner_loss, regression, tmp_path):
+    episode, query_y = regression
+    adapted = tfm.MAML(two_layers(1, dtype="float32"), inner_loss=inner_loss).adapt(episode[0][0], episode[1][0])
+    x, y = episode.query_x[0].numpy(), query_y[0].numpy()
+    predicted = adapted.predict(x, verbose=0)
+    assert adapted.evaluate(x, y, verbose=0) == pytest.approx(np.mean((predicted - y) ** 2), rel=1e-5)
+    adapted.save(tmp_path / "adapted.keras")
+    again = keras.saving.load_model(tmp_path / "adapted.keras", custom_objects={"mse": mse})
+    np.testing.assert_array_equal(again.predict(x, verbose=0), predicted)
+    assert again.evaluate(x, y, verbose=0) == pytest.approx(np.mean((predicted - y) ** 2), rel=1e-5)

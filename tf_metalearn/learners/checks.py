@@ -75,9 +75,42 @@ def as_task(support_x: Any, support_y: Any, model: keras.Model) -> Episode:
     """
     x = tf.cast(as_support(support_x, len(support_y), model), input_dtype(model))
     y = tf.convert_to_tensor(support_y)
-    y = tf.cast(y, tf.int32 if y.shape.rank == 1 else x.dtype)
+    y = tf.cast(y, tf.int32 if y.shape.rank == 1 else output_dtype(model))
     batch = checked(Episode(x[None], y[None], x[None]), model.input_shape[1:], None)
     return Episode(*(part[0] for part in batch))
+
+
+def as_values(support_y: Any, model: keras.Model) -> np.ndarray:
+    """The values of a support set in a regression.
+
+    Args:
+        support_y: `[support, outputs]`.
+        model: What predicts such values.
+
+    Raises:
+        ValueError: If they have another shape than its outputs, or are no numbers.
+
+    >>> as_values([0.5, 1.0], keras.Sequential([keras.Input([2]), keras.layers.Dense(1)]))
+    Traceback (most recent call last):
+        ...
+    ValueError: `support_y` must be numbers [support, 1] in a regression, as the model's outputs. Received: shape (2,).
+    The axis of outputs is missing: take `support_y[:, None]`.
+    """
+    expected = tf.TensorShape([None, *model.output_shape[1:]])
+    try:
+        values = np.asarray(support_y, float)
+        received = f"shape {values.shape}"
+    except (TypeError, ValueError):
+        values, received = None, f"{support_y!r:.200}"
+    if values is None or not expected.is_compatible_with(values.shape):
+        remedy = "Give each example as many values as the model has outputs; to classify, leave out `inner_loss`."
+        if values is not None and expected.is_compatible_with([*values.shape, 1]):
+            remedy = "The axis of outputs is missing: take `support_y[:, None]`."
+        raise ValueError(
+            f"`support_y` must be numbers [support, {', '.join(map(str, expected[1:]))}] in a regression, as the "
+            f"model's outputs. Received: {received}.\n{remedy}"
+        )
+    return values
 
 
 def as_support(support_x: Any, labels: int, model: keras.Model) -> np.ndarray:
@@ -151,6 +184,11 @@ def check_examples(argument: str, x: Any, model: keras.Model) -> None:
 def input_dtype(model: keras.Model) -> str:
     """The dtype of what goes into a model."""
     return model.inputs[0].dtype if model.inputs else "float32"
+
+
+def output_dtype(model: keras.Model) -> str:
+    """The dtype of what comes out of a model."""
+    return model.outputs[0].dtype if model.outputs else policy_of(model).compute_dtype
 
 
 def as_array(argument: str, examples: Any) -> np.ndarray:

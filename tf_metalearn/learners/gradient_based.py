@@ -13,7 +13,15 @@ from tf_metalearn.functional import StatelessModel, join, mean_loss
 from tf_metalearn.learners.adaptation import Adaptation, Adapted, Settings
 from tf_metalearn.learners.base import FewShotLearner
 from tf_metalearn.learners.batch_statistics import BatchStatistics
-from tf_metalearn.learners.checks import as_task, check_numbers, check_ways, checked, input_dtype
+from tf_metalearn.learners.checks import (
+    as_task,
+    as_values,
+    check_numbers,
+    check_ways,
+    checked,
+    input_dtype,
+    output_dtype,
+)
 from tf_metalearn.learners.divergence import Divergence, WarnOfDivergence, first_divergence
 from tf_metalearn.learners.task_classifier import AdaptedClassifier, class_numbers
 from tf_metalearn.rules.base import UpdateRule
@@ -65,7 +73,9 @@ class GradientBasedLearner(FewShotLearner):
         second_derivatives: Whether the meta-gradient sees how the inner gradients depend on the parameters.
         transductive: Whether a query batch is normalised by its own statistics.
         statistics_per_step: Whether batch normalisation keeps averages for each inner step.
-        inner_loss: Of the support set; the cross-entropy of logits when None.
+        inner_loss: Of the support set, of `(y, outputs)`; the cross-entropy of logits when None. A loss that takes
+            integer labels `[support]` beside outputs `[support, ways]` makes the learner classify; with any other,
+            such as "mse", it is for regressions.
         name: Of the model.
         **kwargs: As `FewShotLearner` has them: whether pictures are of `ink`.
 
@@ -112,6 +122,7 @@ class GradientBasedLearner(FewShotLearner):
         self.statistics_per_step = statistics_per_step
         self.inner_loss = inner_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self._model = StatelessModel(base_learner)
+        self._classifies = self._takes_labels()
         #: The batch statistics among the non-trainable values, which differ from task to task.
         self._statistics = sorted(BatchStatistics(self._model).momenta)
         self._tables = {place: self._table(place) for place in self._statistics if statistics_per_step}
@@ -317,14 +328,19 @@ class GradientBasedLearner(FewShotLearner):
                 be; or `[support, outputs]` values of a regression.
 
         Returns:
-            An `AdaptedClassifier`; in a regression the base learner with adapted parameters.
+            An `AdaptedClassifier`; in a regression the base learner with adapted parameters, compiled with
+            `inner_loss` for `evaluate`.
 
         Raises:
             ValueError: If there is only one class, there are more than the base learner has outputs, not a label for
-                each example, or examples are of the wrong shape or not finite.
+                each example, values of a regression are not of the shape of its outputs, or examples are of the wrong
+                shape or not finite.
         """
-        labels = None if self._classifies else _as_values(support_y)
-        classes, numbers = class_numbers(support_y) if labels is None else ([None], labels)
+        classes: list[Any] = []
+        if self._classifies:
+            classes, numbers = class_numbers(support_y)
+        else:
+            numbers = as_values(support_y, self.base_learner)
         outputs = self.base_learner.output_shape[-1]
         task = as_task(support_x, numbers, self.base_learner)
         if len(classes) > outputs:
@@ -333,7 +349,7 @@ class GradientBasedLearner(FewShotLearner):
                 f"Received: {len(classes)} classes.\n"
                 "Train a learner with more outputs for more classes."
             )
-        if labels is None:
+        if self._classifies:
             check_ways(classes)
         parameters, non_trainable, losses = self._adapt_compiled(task.support_x, task.support_y)
         step = int(first_divergence(losses, [parameters]))
@@ -343,7 +359,10 @@ class GradientBasedLearner(FewShotLearner):
         if not model.built:
             model(task.support_x)
         StatelessModel(model).assign(parameters, non_trainable)
-        return model if labels is not None else AdaptedClassifier(model, tuple(classes), ink=self.ink)
+        if self._classifies:
+            return AdaptedClassifier(model, tuple(classes), ink=self.ink)
+        model.compile("sgd", loss=self.inner_loss, jit_compile=False)
+        return model
 
     def _adapt_and_normalise(
         self, support_x: tf.Tensor, support_y: tf.Tensor
@@ -392,16 +411,31 @@ class GradientBasedLearner(FewShotLearner):
 
     # Configuration ---------------------------------------------------------------------------------------------------
 
-    @property
-    def _classifies(self) -> bool:
-        return isinstance(self.inner_loss, keras.losses.SparseCategoricalCrossentropy)
+    def _takes_labels(self) -> bool:
+        """Whether the inner loss takes labels, which no other tells so surely as itself.
+
+        It is given one label more than there are outputs, so that it cannot take the labels for values.
+        """
+        outputs = max(self.base_learner.output_shape[-1], 2)
+        labels, logits = tf.zeros([outputs + 1], tf.int32), tf.zeros([outputs + 1, outputs], self.compute_dtype)
+        try:
+            mean_loss(self.inner_loss)(labels, logits)
+        except Exception:
+            # Losses say in many ways that they take something else.
+            return False
+        return True
 
     @property
     def _loss_dtype(self) -> str:
         return "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
 
     def _checked(self, episode: Episode) -> Episode:
-        outputs = self.base_learner.output_shape[-1]
+        outputs, shape = self.base_learner.output_shape[-1], tf.convert_to_tensor(episode.support_y).shape
+        if not self._classifies and shape.rank == 2:
+            raise ValueError(
+                f"`support_y` must be [tasks, support, {outputs}] in a regression. Received: {shape.as_list()}.\n"
+                "The axis of outputs is missing: take `support_y[..., None]`."
+            )
         return checked(episode, self.base_learner.input_shape[1:], outputs if self._classifies else None)
 
     def _prediction(self, episode: Episode) -> tf.TensorSpec:
@@ -411,7 +445,7 @@ class GradientBasedLearner(FewShotLearner):
     def _support(self) -> tuple[tf.TensorSpec, tf.TensorSpec]:
         """The examples and the labels of a support set, as `as_task` makes them."""
         x = tf.TensorSpec([None, *self.base_learner.input_shape[1:]], input_dtype(self.base_learner))
-        values = tf.TensorSpec([None, *self.base_learner.output_shape[1:]], x.dtype)
+        values = tf.TensorSpec([None, *self.base_learner.output_shape[1:]], output_dtype(self.base_learner))
         return x, tf.TensorSpec([None], tf.int32) if self._classifies else values
 
     def _table(self, place: int) -> Any:
@@ -459,12 +493,3 @@ def _of_each_task(function: Callable[[Any], Any], tasks: Any, signature: Any) ->
 def _like(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """A mask `[tasks]` that broadcasts over `[tasks, ...]`."""
     return tf.reshape(mask, [-1, *[1] * (values.shape.rank - 1)])
-
-
-def _as_values(support_y: Any) -> np.ndarray | None:
-    """Values of a regression, `[support, outputs]`; None if these are labels."""
-    try:
-        values = np.asarray(support_y, float)
-    except (TypeError, ValueError):
-        return None
-    return values if values.ndim == 2 else None
