@@ -601,21 +601,36 @@ def test_adapting_gives_a_keras_model_of_probabilities_for_any_labels(classifier
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
+def test_a_classifier_evaluates_on_labels_of_the_kind_that_it_was_adapted_to(classifier, examples):
+    """The accuracy by hand, of labels that are partly wrong and in another order than the classes."""
+    labels = [("a", 3), *LABELS[1:5], "cat", 7, 7, 7]
+    probabilities = classifier.predict(examples, verbose=0)
+    places = [classifier.classes.index(label) for label in labels]
+    found = classifier.evaluate(examples, labels, verbose=0, return_dict=True)
+    assert found["accuracy"] == pytest.approx(np.mean(probabilities.argmax(axis=1) == places))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda x, y: (x[:0], []), r"`support_[xy]` must have[\s\S]*Received: 0 examples"),
         (lambda x, y: (x, ["cat"] * len(y)), r"`support_y` must have two classes or more\. Received: only 'cat'"),
+        (lambda x, y: (x, [[0, 1]] * len(y)), r"`support_y` must hold one hashable.*Received: \[0, 1\]\.\n.*argmax"),
         (lambda x, y: (x, y[:-1]), r"a label for[\s\S]*Received: 9 examples and 8 labels\.\nGive each example its own"),
         (lambda x, y: ([*x[:-1], x[-1][:-1]], y), r"`support_x` must have examples of one shape\. Received: .*, \("),
         (lambda x, y: (x[:, :-1], y), r"`(support_)?x` must be \[.*examples, "),
         (lambda x, y: (np.where(x == x[:1], np.nan, x), y), r"must (hold|be) finite"),
     ],
-    ids=["nothing", "one class", "too few labels", "mixed shapes", "another shape", "NaN"],
+    ids=["nothing", "one class", "one-hot", "too few labels", "mixed shapes", "another shape", "NaN"],
 )
 def test_adapting_refuses_what_is_no_support_set(learner, examples, change, message):
     with pytest.raises(ValueError, match=message):
         learner.adapt(*change(examples, LABELS))
+
+
+def test_a_class_without_a_hashable_label_is_refused(classifier, examples):
+    with pytest.raises(ValueError, match=r"`label` must hold .*Received: \['x'\]|`add_class` needs"):
+        classifier.add_class(["x"], examples[:1])
 
 
 def test_a_classifier_saves_and_loads_with_its_classes(classifier, examples, tmp_path):

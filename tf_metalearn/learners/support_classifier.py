@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_metalearn.learners.checks import as_array, check_examples, check_queries, policy_of
-from tf_metalearn.learners.task_classifier import TaskClassifier
+from tf_metalearn.learners.task_classifier import TaskClassifier, check_label
 from tf_metalearn.serving.service import ClassifierService
 
 #: Examples that are embedded at once.
@@ -99,9 +99,10 @@ class SupportClassifier(TaskClassifier):
             x: `[examples, ...]`, or its metadata `[1, features]` with a metadata encoder.
 
         Raises:
-            ValueError: If the class is there already, there is no example, they have another shape, or a value is not
-                finite.
+            ValueError: If the label cannot be hashed, the class is there already, there is no example, they have
+                another shape, or a value is not finite.
         """
+        check_label("label", label, "one hashable label")
         if label in self._classes:
             raise ValueError(
                 f"`label` must be a class that the classifier does not have yet. Received: {label!r}.\n"

@@ -163,6 +163,26 @@ def as_list(labels: Any) -> list[Hashable]:
     return labels.tolist() if isinstance(labels, np.ndarray) else list(labels)
 
 
+def check_label(argument: str, label: Any, expected: str) -> None:
+    """Refuses what cannot be the label of a class.
+
+    Args:
+        argument: Its name.
+        label: A label.
+        expected: What the argument must hold.
+
+    Raises:
+        ValueError: If it cannot be hashed, as lists cannot.
+    """
+    try:
+        hash(label)
+    except TypeError:
+        raise ValueError(
+            f"`{argument}` must hold {expected}: text, a number or a tuple. Received: {label!r:.200}.\n"
+            "For one-hot rows take `y.argmax(-1)`; of a list make a tuple."
+        ) from None
+
+
 def class_numbers(labels: Any) -> tuple[list[Hashable], np.ndarray]:
     """Numbers the classes of a support set in the order in which they come.
 
@@ -172,10 +192,15 @@ def class_numbers(labels: Any) -> tuple[list[Hashable], np.ndarray]:
     Returns:
         The classes, and `[support]` int32.
 
+    Raises:
+        ValueError: If labels cannot be hashed, such as one-hot rows.
+
     >>> class_numbers(["cat", "dog", "cat"])
     (['cat', 'dog'], array([0, 1, 0], dtype=int32))
     """
     listed = as_list(labels)
+    for label in listed:
+        check_label("support_y", label, "one hashable label for each example")
     classes = list(dict.fromkeys(listed))
     places = {label: place for place, label in enumerate(classes)}
     return classes, np.array([places[label] for label in listed], np.int32)
