@@ -47,6 +47,44 @@ def test_it_is_refused_in_words_at_once_and_in_compiled_functions(learner, point
         np.testing.assert_array_equal(weight, expected)
 
 
+def example(name, network, **settings):
+    """A learner of tasks of three classes, in a line."""
+    if name == "FineTuning":
+        settings = {"classes": 3, "ways": 3, "inner_steps": 1, **settings}
+    return getattr(tfm, name)(network(), **settings)
+
+
+@pytest.mark.parametrize("wrong", [7, -1])
+@pytest.mark.parametrize("eagerly", [False, True], ids=["compiled", "eagerly"])
+@pytest.mark.parametrize("name", ["MAML", "Reptile", "PrototypicalNetwork", "MatchingNetwork", "FineTuning"])
+def test_query_labels_that_are_no_classes_are_refused_in_words(name, eagerly, wrong, network, points):
+    learner, (episode, query_y) = example(name, network), points()
+    learner.compile(keras.optimizers.SGD(0.1), run_eagerly=eagerly)
+    before = learner.get_weights()
+    query_y = tf.where(query_y == 2, wrong, query_y)
+    expected = {"match": rf"(?s)`query_y` must be 0 to (2|ways - 1), as there are (3|ways) outputs.*{wrong}"}
+    refusal = ValueError if eagerly else tf.errors.InvalidArgumentError
+    with pytest.raises(refusal, **expected):
+        learner.test_on_batch(episode, query_y)
+    if name != "FineTuning":
+        with pytest.raises(refusal, **expected):
+            learner.train_on_batch(episode, query_y)
+    else:
+        with pytest.raises(refusal, match=r"(?s)`y` must be 0 to 2.*or make a learner of more classes"):
+            learner.train_on_batch(episode.query_x[0], query_y[0])
+    for weight, expected in zip(learner.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+@pytest.mark.parametrize("method", ["train_on_batch", "test_on_batch"])
+def test_query_values_that_are_not_finite_are_refused_and_not_taken_for_divergence(method, network, points):
+    learner, (episode, _) = tfm.MAML(network(outputs=1), inner_loss="mse"), points()
+    learner.compile(keras.optimizers.SGD(0.1), loss="mse")
+    episode = episode._replace(support_y=tf.zeros([2, 6, 1]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"`query_y` must be finite numbers"):
+        getattr(learner, method)(episode, tf.constant(np.nan, shape=[2, 4, 1]))
+
+
 def test_labels_must_be_as_many_as_the_base_learner_has_outputs(network, points):
     with pytest.raises(ValueError, match=r"`support_y` must be 0 to 3, as the base learner has 4 outputs[\s\S]*ways=4"):
         tfm.MAML(network(outputs=4))(points()[0])

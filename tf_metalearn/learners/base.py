@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.functional import mean_loss
+from tf_metalearn.learners.checks import checked_targets
 from tf_metalearn.serving.served_model import ServedModel
 from tf_metalearn.serving.service import Service
 
@@ -119,6 +120,26 @@ class FewShotLearner(ServedModel):
         if self.learns_from_episodes:
             _check_episodes(x)
         return super().predict(x, *args, **kwargs)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """Keras's, once what is to be predicted is what a loss can use.
+
+        Args:
+            x: As Keras has it.
+            y: `[tasks, queries]` labels, or `[tasks, queries, outputs]` values.
+            y_pred: `[tasks, queries, outputs]`.
+            sample_weight: As Keras has it.
+            training: As Keras has it.
+
+        Raises:
+            ValueError: If labels are not 0 to ways - 1, or values not finite. In a compiled function it is a
+                `tf.errors.InvalidArgumentError`.
+        """
+        if y is not None:
+            y = checked_targets(y, y_pred)
+        return super().compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=training)
 
     def default_loss(self) -> keras.losses.Loss:
         """Returns the loss of `compile` without one: cross-entropy on logits.

@@ -61,6 +61,46 @@ def checked(
         return Episode(*(tf.identity(part) for part in (support_x, support_y, query_x)))
 
 
+def checked_targets(y: Any, outputs: tf.Tensor) -> tf.Tensor:
+    """What is to be predicted, as a tensor, once it can be; checked as `checked` does.
+
+    Args:
+        y: `[tasks, queries]` integer labels, or values; of a baseline in training `[examples]` labels.
+        outputs: `[..., outputs]`, the predictions.
+
+    Raises:
+        ValueError: If labels are not 0 to outputs - 1, or values not finite. In a compiled function it is a
+            `tf.errors.InvalidArgumentError`.
+
+    >>> checked_targets([[0, 7]], tf.zeros([1, 2, 5]))
+    Traceback (most recent call last):
+        ...
+    ValueError: `query_y` must be 0 to 4, as there are 5 outputs. Received labels: [[0, 7]].
+    Number the classes of each task from 0, the same in support and query set.
+    """
+    y, outputs = tf.convert_to_tensor(y), tf.convert_to_tensor(outputs)
+    argument = "query_y" if outputs.shape.rank > 2 else "y"
+    if y.dtype.is_integer and y.shape.rank == outputs.shape.rank - 1:
+        ways = outputs.shape[-1] or tf.cast(tf.shape(outputs)[-1], y.dtype)
+        number = outputs.shape[-1] or "ways"
+        last = number - 1 if isinstance(number, int) else "ways - 1"
+        check = _ensure(
+            tf.reduce_all((y >= 0) & (y < ways)),
+            f"`{argument}` must be 0 to {last}, as there are {number} outputs. Received labels:",
+            y,
+            "Number the classes of each task from 0, the same in support and query set."
+            if argument == "query_y"
+            else "Number the classes from 0, or make a learner of more classes.",
+        )
+    elif y.dtype.is_floating:
+        message = f"`{argument}` must be finite numbers. Received: NaN or infinity.\nCheck the data."
+        check = _ensure(tf.reduce_all(tf.math.is_finite(y)), message)
+    else:
+        check = None
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.identity(y)
+
+
 def as_task(support_x: Any, support_y: Any, model: keras.Model) -> Episode:
     """A support set as a task, once it is what a model can use; its queries are the support set itself.
 
