@@ -92,6 +92,47 @@ def test_labels_must_be_as_many_as_the_base_learner_has_outputs(network, points)
         tfm.MAML(network(outputs=2))(points()[0])
 
 
+def test_ways_of_a_learner_without_a_base_learner_are_called_so(network, points):
+    """And the remedies work."""
+    episode = points()[0]
+    message = (
+        r"`support_y` must be 0 to 3, as the learner has ways=4[\s\S]*ways=4, or take `learner.with_settings\({}\)`"
+    )
+    metric, baseline = tfm.PrototypicalNetwork(network(), ways=4), tfm.FineTuning(network(), classes=9, ways=4)
+    with pytest.raises(ValueError, match=message.format("ways=None")):
+        metric(episode)
+    assert metric.with_settings(ways=None)(episode).shape == (2, 4, 3)
+    with pytest.raises(ValueError, match=message.format(r"ways=\.\.\.")):
+        baseline(episode)
+    assert baseline.with_settings(ways=3)(episode).shape == (2, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda network: tfm.FineTuning(network, classes=0), r"`classes` must be .*\nAs many as the training data"),
+        (lambda network: tfm.FineTuning(network, 9, ways=0), r"`ways` must be .*\nTasks of 5"),
+        (lambda network: tfm.MatchingNetwork(network, processing_steps=0), r"`processing_steps` .*\n5 are"),
+        (lambda network: tfm.MAML(network, inner_steps=-1), r"`inner_steps` must be .*\nMAML takes 1 step"),
+        (lambda network: tfm.MAML(network, evaluation_steps=1.5), r"`evaluation_steps` must be .*\nAs many as inner"),
+        (lambda network: tfm.MAML(network, multi_step_updates=-1), r"`multi_step_updates` must be .*\n0 leaves"),
+        (lambda network: tfm.MAML(network, first_order_updates=-1), r"`first_order_updates` must be .*\n0 takes"),
+        (lambda network: tfm.Reptile(network, inner_batch_size=0), r"`inner_batch_size` must be .*\nNone takes"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_with_the_remedy_that_fits(make, message, network):
+    with pytest.raises(ValueError, match=message):
+        make(network())
+
+
+def test_numbers_of_numpy_are_taken_and_saved(network, points, tmp_path):
+    learner = tfm.MAML(network(), inner_steps=np.int64(2), evaluation_steps=np.int32(3))
+    learner.save(tmp_path / "learner.keras")
+    again = keras.saving.load_model(tmp_path / "learner.keras")
+    assert (again.inner_steps, again.evaluation_steps) == (2, 3)
+    np.testing.assert_array_equal(again(points()[0]), learner(points()[0]))
+
+
 def steep(points):
     """Labels of a regression so large that gradient descent with a rate of 1e20 overflows."""
     (episode, _), y = points(), np.full([2, 6, 1], 1e10, "float32")

@@ -15,6 +15,7 @@ def checked(
     shape: Sequence[int | None],
     outputs: int | None,
     support_shape: Sequence[int | None] | None = None,
+    other_ways: str | None = None,
 ) -> Episode:
     """An episode as tensors, with labels as integers, once it is what a learner can use.
 
@@ -25,6 +26,8 @@ def checked(
         shape: Of one example, None where any size will do.
         outputs: Of the base learner, as many as there must be classes; None when any number will do.
         support_shape: Of what is in the support set, where that is not examples but metadata.
+        other_ways: How to get another number of classes where `outputs` are a learner's `ways`, and not those of a
+            base learner.
 
     Raises:
         ValueError: If examples have another shape, are not finite, or labels are not 0 to ways - 1, each at least once.
@@ -53,7 +56,7 @@ def checked(
     if support_y.shape.rank == 2:
         # Keras hands integers over as floats when it builds a model symbolically.
         support_y = tf.cast(support_y, tf.int32)
-        checks.append(_check_labels(support_y, outputs))
+        checks.append(_check_labels(support_y, outputs, other_ways))
     elif support_y.dtype.is_floating:
         message = "`support_y` must be finite numbers. Received: NaN or infinity.\nCheck the data."
         checks.append(_ensure(tf.reduce_all(tf.math.is_finite(support_y)), message))
@@ -271,7 +274,7 @@ def check_ways(classes: Sequence[Any], remedy: str = "") -> None:
         )
 
 
-def _check_labels(labels: tf.Tensor, outputs: int | None) -> Any:
+def _check_labels(labels: tf.Tensor, outputs: int | None, other_ways: str | None) -> Any:
     ways = tf.reduce_max(labels) + 1 if outputs is None else outputs
     # [tasks, ways]: whether a task's support set has the class.
     present = tf.reduce_any(labels[..., None] == tf.range(ways), axis=1)
@@ -280,11 +283,13 @@ def _check_labels(labels: tf.Tensor, outputs: int | None) -> Any:
         message = "`support_y` must be 0 to ways - 1 in each task, with an example of each class. Received labels:"
         remedy = "Number the classes from 0, in the same number in all tasks of a batch."
     else:
+        reason = f"the learner has ways={outputs}" if other_ways else f"the base learner has {outputs} outputs"
         message = (
-            f"`support_y` must be 0 to {outputs - 1}, as the base learner has {outputs} outputs, with an example of "
-            "each class in each task. Received labels:"
+            f"`support_y` must be 0 to {outputs - 1}, as {reason}, with an example of each class in each task. "
+            "Received labels:"
         )
-        remedy = f"Load episodes with ways={outputs}, or build a base learner with another number of outputs."
+        other_ways = other_ways or "build a base learner with another number of outputs"
+        remedy = f"Load episodes with ways={outputs}, or {other_ways}."
     return _ensure(tf.reduce_all(present) & tf.reduce_all(within), message, labels, remedy)
 
 
@@ -321,7 +326,20 @@ def check_queries(argument: str, x: Any, model: keras.Model) -> None:
         )
 
 
-def check_numbers(optional: bool = True, **numbers: tuple[int | None, int]) -> None:
+#: What is common, as the remedy for a number out of its range.
+_COMMON = {
+    "inner_steps": "MAML takes 1 step on Omniglot and 5 on mini-ImageNet.",
+    "evaluation_steps": "As many as inner steps are common, or more; None takes as many.",
+    "inner_batch_size": "None takes the whole support set at each step.",
+    "multi_step_updates": "0 leaves the loss of each step out.",
+    "first_order_updates": "0 takes second derivatives from the beginning.",
+    "processing_steps": "5 are the default.",
+    "classes": "As many as the training data has, such as 64 in mini-ImageNet.",
+    "ways": "Tasks of 5 or 20 are common.",
+}
+
+
+def check_numbers(optional: bool = True, **numbers: tuple[Any, int]) -> None:
     """Refuses numbers that are no integers or too small.
 
     Args:
@@ -329,10 +347,9 @@ def check_numbers(optional: bool = True, **numbers: tuple[int | None, int]) -> N
         **numbers: Each argument's value and the least that it may be.
     """
     for argument, (value, least) in numbers.items():
-        if not (optional and value is None) and (not isinstance(value, int) or value < least):
+        if not (optional and value is None) and (not isinstance(value, int | np.integer) or value < least):
             raise ValueError(
-                f"`{argument}` must be an integer >= {least}. Received: {argument}={value!r}.\n"
-                "MAML takes 1 step on Omniglot and 5 on mini-ImageNet."
+                f"`{argument}` must be an integer >= {least}. Received: {argument}={value!r}.\n{_COMMON[argument]}"
             )
 
 

@@ -107,7 +107,8 @@ class FineTuning(FewShotLearner):
         """
         if not isinstance(inputs, Episode):
             return self.head(self.embedding(inputs, training=training))
-        episode = checked(inputs, self.embedding.input_shape[1:], self.ways)
+        other_ways = "take `learner.with_settings(ways=...)`"
+        episode = checked(inputs, self.embedding.input_shape[1:], self.ways, other_ways=other_ways)
         signature = tf.TensorSpec([episode.query_x.shape[1], self.ways], self.compute_dtype)
         return tf.map_fn(self._predict_task, episode, fn_output_signature=signature, parallel_iterations=8)
 

@@ -53,7 +53,11 @@ class MetricLearner(FewShotLearner):
 
     def call(self, episode: Episode, training: bool | None = None) -> tf.Tensor:
         support_x, labels, query_x = checked(
-            episode, self.embedding.input_shape[1:], self.ways, self.support_network.input_shape[1:]
+            episode,
+            self.embedding.input_shape[1:],
+            self.ways,
+            self.support_network.input_shape[1:],
+            "take `learner.with_settings(ways=None)`, which takes any number",
         )
         ways = tf.reduce_max(labels) + 1 if self.ways is None else self.ways
         return self._predict(support_x, labels, ways, query_x, training)
