@@ -199,6 +199,30 @@ def test_a_task_that_diverges_is_left_out_where_the_loss_is_scaled_too(network, 
     assert (float(optimizer.dynamic_scale), np.isfinite(learner.get_weights()[0]).all()) == (8.0, True)
 
 
+def said_by(function, *args, **kwargs):
+    """The warnings of divergence."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        function(*args, verbose=0, **kwargs)
+    return [str(one.message) for one in caught if "diverged" in str(one.message)]
+
+
+def test_evaluation_and_validation_warn_when_tasks_diverge(network, points):
+    """Of their own tasks alone: where training goes well, it is not named."""
+    data, calm = steep(points), (points()[0]._replace(support_y=tf.zeros([2, 6, 1])), tf.zeros([2, 4, 1]))
+    learner = tfm.MAML(network(outputs=1), 3, 1e6, inner_loss=huge)
+    learner.compile(keras.optimizers.SGD(0.0), loss="mse")
+    evaluated = said_by(learner.evaluate, tf.data.Dataset.from_tensors(data))
+    assert len(evaluated) == 1
+    assert evaluated[0].startswith("Evaluation: The inner loop of 2 tasks diverged: from inner step 1 on")
+    assert "Lower the inner learning rate" in evaluated[0]
+    assert said_by(learner.evaluate, *calm) == []
+    assert said_by(learner.fit, *calm, validation_data=data) == evaluated
+    trained = [evaluated[0].replace("Evaluation", "Epoch 1")]
+    assert said_by(learner.fit, *data, validation_data=calm) == trained
+    assert said_by(learner.fit, *data, validation_data=data) == [*evaluated, *trained]
+
+
 def test_adapting_warns_when_it_diverges(network):
     learner = tfm.MAML(network(outputs=1), 3, 1e6, inner_loss=huge)
     with pytest.warns(UserWarning, match=r"1 task diverged: from inner step 1 on"):

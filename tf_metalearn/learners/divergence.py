@@ -77,17 +77,28 @@ class Divergence(keras.metrics.Metric):
 
 
 class WarnOfDivergence(keras.callbacks.Callback):
-    """Warns at the end of an epoch in which tasks diverged."""
+    """Warns at the end of an epoch, a validation or an evaluation in which tasks diverged."""
+
+    #: What training has counted, where validation has taken its place.
+    _step: int | None = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._step = NEVER
+        self._step = None
 
     def on_test_begin(self, logs=None):
         # Validation is about to reset what training has counted.
-        self._step = int(self.model._divergence.step.numpy())
+        self._step = self._first()
+
+    def on_test_end(self, logs=None):
+        self._warn("Evaluation", logs, self._first())
 
     def on_epoch_end(self, epoch, logs=None):
+        self._warn(f"Epoch {epoch + 1}", logs, self._first() if self._step is None else self._step)
+
+    def _first(self) -> int:
+        return int(self.model._divergence.step.numpy())
+
+    def _warn(self, when: str, logs: Any, step: int) -> None:
         count = int((logs or {}).get("diverged", 0))
         if count:
-            step = min(self._step, int(self.model._divergence.step.numpy()))
-            warnings.warn(f"Epoch {epoch + 1}: {Divergence.message(count, step)}", stacklevel=2)
+            warnings.warn(f"{when}: {Divergence.message(count, step)}", stacklevel=3)

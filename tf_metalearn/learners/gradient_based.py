@@ -242,16 +242,17 @@ class GradientBasedLearner(FewShotLearner):
         self._divergence.update_state(diverged)
         return self.compute_metrics(None, query_y, outputs)
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """Keras's `evaluate`, with `accuracy_before` or `loss_before` adaptation.
+    def evaluate(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
+        """Keras's `evaluate`, with `accuracy_before` or `loss_before` adaptation, which warns when tasks diverge.
 
         Args:
             *args: As Keras has them.
+            callbacks: As Keras has them.
             **kwargs: As Keras has them.
         """
         self._evaluating = True
         try:
-            return super().evaluate(*args, **kwargs)
+            return super().evaluate(*args, callbacks=_with_warnings(callbacks), **kwargs)
         finally:
             self._evaluating = False
 
@@ -271,10 +272,7 @@ class GradientBasedLearner(FewShotLearner):
             callbacks: As Keras has them.
             **kwargs: As Keras has them.
         """
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [*(callbacks if isinstance(callbacks, list | tuple) else filter(None, [callbacks]))]
-            callbacks.append(WarnOfDivergence())
-        return super().fit(*args, callbacks=callbacks, **kwargs)
+        return super().fit(*args, callbacks=_with_warnings(callbacks), **kwargs)
 
     def _of_tasks(self, episode: Episode, query_y: tf.Tensor) -> TaskResult:
         """What each task of a batch contributes to the training step, `[tasks, ...]`."""
@@ -488,6 +486,13 @@ class GradientBasedLearner(FewShotLearner):
 def _of_each_task(function: Callable[[Any], Any], tasks: Any, signature: Any) -> Any:
     """Calls a function on every task, side by side on the cores."""
     return tf.map_fn(function, tasks, fn_output_signature=signature, parallel_iterations=8)
+
+
+def _with_warnings(callbacks: Any) -> Any:
+    """Callbacks, with one that warns when tasks diverge; a list that Keras has made has it already."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    return [*(callbacks if isinstance(callbacks, list | tuple) else filter(None, [callbacks])), WarnOfDivergence()]
 
 
 def _like(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
