@@ -297,3 +297,35 @@ def test_images_of_another_shape_are_refused_with_the_remedy_that_fits(of_images
 def test_the_remedy_for_too_few_labels_is_about_labels(of_images):
     with pytest.raises(ValueError, match=r"Received: 9 examples and 3 labels\.\nGive each example its own label"):
         of_images.adapt(np.zeros([9, 6, 6, 1]), list("abc"))
+
+
+class Own(keras.Model):
+    """A model of a class of its own, built by a first call."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(3)
+        self(np.zeros([1, 2]))
+
+    def call(self, x):
+        return self.dense(x)
+
+
+@pytest.mark.parametrize(
+    "name", ["MAML", "ANIL", "MetaSGD", "Reptile", "MetaLSTM", "PrototypicalNetwork", "FineTuning"]
+)
+def test_models_of_a_class_of_their_own_are_refused_with_a_remedy_that_works(name, points):
+    def make(network):
+        return getattr(tfm, name)(network, **({"classes": 3, "ways": 3} if name == "FineTuning" else {}))
+
+    with pytest.raises(
+        ValueError, match=r"functional or Sequential\. .*\nWrap .*keras.Sequential\(\[keras.Input\(shape"
+    ):
+        make(Own())
+    assert make(keras.Sequential([keras.Input([2]), Own()]))(points()[0]).shape == (2, 4, 3)
+
+
+def test_a_relation_of_a_class_of_its_own_is_refused_too():
+    maps = keras.Sequential([keras.Input([4, 4, 1]), keras.layers.Conv2D(2, 3)])
+    with pytest.raises(ValueError, match=r"`relation` must be .*\nWrap a model"):
+        tfm.RelationNetwork(maps, Own())

@@ -362,15 +362,39 @@ def policy_of(model: keras.Model) -> keras.DTypePolicy:
     return model.layers[-1].dtype_policy if model.layers else model.dtype_policy
 
 
+def is_network(model: Any) -> bool:
+    """Whether it is a built Keras model that tells its shapes, as functional and Sequential ones do.
+
+    Args:
+        model: What should be one.
+
+    >>> is_network(keras.Sequential([keras.Input([2]), keras.layers.Dense(1)]))
+    True
+    """
+    return isinstance(model, keras.Model) and model.built and hasattr(model, "input_shape")
+
+
+def network_remedy(model: Any, otherwise: str) -> str:
+    """What to do about something that is no network.
+
+    Args:
+        model: It.
+        otherwise: What to do if the trouble is not that it is of a class of its own.
+    """
+    if isinstance(model, keras.Model) and model.built and not is_network(model):
+        return "Wrap a model of a class of your own: `keras.Sequential([keras.Input(shape), model])`."
+    return otherwise
+
+
 def dtype_of(base_learner: keras.Model) -> str:
     """The dtype of a base learner's parameters, which is that of its rule.
 
     Raises:
-        ValueError: If it is not a built Keras model with something to train.
+        ValueError: If it is not a built Keras model, functional or Sequential, with something to train.
     """
-    if not isinstance(base_learner, keras.Model) or not base_learner.trainable_variables:
+    if not is_network(base_learner) or not base_learner.trainable_variables:
         raise ValueError(
-            f"`base_learner` must be a built Keras model with trainable weights. Received: {base_learner!r}.\n"
-            "Try `tf_metalearn.backbones.conv4(outputs=5)`."
+            "`base_learner` must be a built Keras model with trainable weights, functional or Sequential. Received: "
+            f"{base_learner!r}.\n" + network_remedy(base_learner, "Try `tf_metalearn.backbones.conv4(outputs=5)`.")
         )
     return base_learner.trainable_variables[0].dtype

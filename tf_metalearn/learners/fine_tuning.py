@@ -10,6 +10,7 @@ from tf_metalearn.functional import StatelessModel, mean_loss
 from tf_metalearn.learners.adaptation import Adaptation, Settings
 from tf_metalearn.learners.base import FewShotLearner
 from tf_metalearn.learners.checks import as_task, check_numbers, check_ways, checked, input_dtype
+from tf_metalearn.learners.metric import check_network
 from tf_metalearn.learners.task_classifier import AdaptedClassifier, class_numbers
 from tf_metalearn.rules import Adam
 from tf_metalearn.serving.service import Service
@@ -66,11 +67,7 @@ class FineTuning(FewShotLearner):
         check_numbers(optional=False, classes=(classes, 1), ways=(ways, 1), inner_steps=(inner_steps, 0))
         if method not in METHODS:
             raise ValueError(f"`method` must be one of {METHODS}. Received: method={method!r}.\nTry 'probe'.")
-        if not isinstance(embedding, keras.Model) or not embedding.built or len(embedding.output_shape) != 2:
-            raise ValueError(
-                f"`embedding` must be a built Keras model that returns vectors. Received: {embedding!r}.\n"
-                "Begin it with keras.Input, and end it with Flatten or global pooling."
-            )
+        check_network("embedding", embedding, axes=2)
         self.embedding, self.classes, self.ways, self.method = embedding, classes, ways, method
         self.inner_steps, self.inner_learning_rate = inner_steps, inner_learning_rate
         self.head = keras.layers.Dense(classes, dtype=self.dtype_policy, name="all_classes")

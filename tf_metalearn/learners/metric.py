@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.learners.base import FewShotLearner
-from tf_metalearn.learners.checks import as_support, check_ways, checked
+from tf_metalearn.learners.checks import as_support, check_ways, checked, is_network, network_remedy
 from tf_metalearn.learners.support_classifier import SupportClassifier
 from tf_metalearn.learners.task_classifier import class_numbers
 from tf_metalearn.serving.service import Service
@@ -170,12 +170,12 @@ def check_network(argument: str, model: Any, axes: int) -> None:
         model: What should be a built Keras model.
         axes: Of its outputs.
     """
-    if not isinstance(model, keras.Model) or not model.built or len(model.output_shape) != axes:
+    if not is_network(model) or len(model.output_shape) != axes:
         kind = "vectors" if axes == 2 else "feature maps [height, width, channels]"
         remedy = "end it with Flatten or global pooling" if axes == 2 else "leave out Flatten"
         raise ValueError(
-            f"`{argument}` must be a built Keras model that returns {kind}. Received: {model!r}.\n"
-            f"Begin it with keras.Input, and {remedy}."
+            f"`{argument}` must be a built Keras model that returns {kind}, functional or Sequential. Received: "
+            f"{model!r}.\n" + network_remedy(model, f"Begin it with keras.Input, and {remedy}.")
         )
 
 

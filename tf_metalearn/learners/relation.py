@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_metalearn.learners.checks import policy_of
+from tf_metalearn.learners.checks import is_network, network_remedy, policy_of
 from tf_metalearn.learners.metric import MetricLearner
 from tf_metalearn.normalization import FusedBatchNormalization
 
@@ -75,10 +75,10 @@ class RelationNetwork(MetricLearner):
         height, width, channels = embedding.output_shape[1:]
         pairs = (None, height, width, 2 * channels)
         relation = relation or _relation_module(pairs[1:], channels, policy_of(embedding))
-        if not isinstance(relation, keras.Model) or relation.input_shape != pairs or relation.output_shape[1:] != (1,):
+        if not is_network(relation) or relation.input_shape != pairs or relation.output_shape[1:] != (1,):
             raise ValueError(
                 f"`relation` must be a built Keras model from {pairs} to one number. Received: {relation!r}.\n"
-                "Leave it out for the paper's."
+                + network_remedy(relation, "Leave it out for the paper's.")
             )
         self.relation = relation
 
