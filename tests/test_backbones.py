@@ -47,10 +47,39 @@ def test_max_pooling_is_kerass_and_has_exact_second_derivatives_under_xla():
         np.testing.assert_allclose(tf.function(second, jit_compile=jit)(images), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("normalization", ["batch", "layer", "group", "none"])
-def test_normalisations(normalization):
-    model = backbones.conv4(filters=16, normalization=normalization)
-    assert np.isfinite(model(np.random.default_rng(0).random([3, 28, 28, 1], "float32"))).all()
+NORMALISATIONS = {
+    "batch": keras.layers.BatchNormalization,
+    "layer": keras.layers.LayerNormalization,
+    "group": keras.layers.GroupNormalization,
+}
+
+
+@pytest.mark.parametrize("normalization", [*NORMALISATIONS, "none"])
+def test_each_convolution_is_followed_by_the_normalisation_of_that_name(normalization):
+    layers = backbones.conv4(filters=16, normalization=normalization).layers
+    followers = [after for before, after in zip(layers, layers[1:], strict=False) if hasattr(before, "kernel")]
+    assert len(followers) == 4
+    assert all(isinstance(layer, NORMALISATIONS.get(normalization, keras.layers.ReLU)) for layer in followers)
+    every = [layer for layer in layers if isinstance(layer, tuple(NORMALISATIONS.values()))]
+    assert every == (followers if normalization != "none" else [])
+
+
+def normalised(values, axes, epsilon=1e-3):
+    return (values - values.mean(axes, keepdims=True)) / np.sqrt(values.var(axes, keepdims=True) + epsilon)
+
+
+@pytest.mark.parametrize("filters", [4, 24])
+@pytest.mark.parametrize("normalization", NORMALISATIONS)
+def test_normalisations_are_those_of_numpy(normalization, filters):
+    """A batch over images and places, a layer over all of an image, a group over eight channels, or fewer of them."""
+    layer = backbones.conv4(filters=filters, normalization=normalization).layers[1]
+    values = np.random.default_rng(0).normal(2, 3, [3, 14, 14, filters]).astype("float32")
+    if normalization == "group":
+        groups = values.reshape(3, 14, 14, -1, min(filters, 8))
+        expected = normalised(groups, (1, 2, 4)).reshape(values.shape)
+    else:
+        expected = normalised(values, {"batch": (0, 1, 2), "layer": (1, 2, 3)}[normalization])
+    np.testing.assert_allclose(layer(values, training=True), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_unknown_names_are_refused():
