@@ -1,3 +1,5 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -57,7 +59,7 @@ NORMALISATIONS = {
 @pytest.mark.parametrize("normalization", [*NORMALISATIONS, "none"])
 def test_each_convolution_is_followed_by_the_normalisation_of_that_name(normalization):
     layers = backbones.conv4(filters=16, normalization=normalization).layers
-    followers = [after for before, after in zip(layers, layers[1:], strict=False) if hasattr(before, "kernel")]
+    followers = [after for before, after in itertools.pairwise(layers) if hasattr(before, "kernel")]
     assert len(followers) == 4
     assert all(isinstance(layer, NORMALISATIONS.get(normalization, keras.layers.ReLU)) for layer in followers)
     every = [layer for layer in layers if isinstance(layer, tuple(NORMALISATIONS.values()))]
