@@ -235,6 +235,52 @@ def test_dropout_leaves_predictions_alone(normalised, classification, transducti
     np.testing.assert_allclose(learners[0](episode), learners[1](episode), rtol=1e-4, atol=1e-5)
 
 
+def with_dropout(network, cls=tfm.MAML, **settings):
+    """A learner whose optimizer stands still: what differs from update to update are masks."""
+    keras.utils.set_random_seed(0)
+    model = network(keras.layers.Dense(8, "tanh"), keras.layers.Dropout(0.5, seed=3))
+    learner = cls(model, 2, 0.5, **settings)
+    learner.compile(keras.optimizers.SGD(0.0))
+    return learner
+
+
+@pytest.mark.parametrize("settings", [{}, {"multi_step_updates": 5}, {"cls": tfm.Reptile, "inner_batch_size": None}])
+def test_masks_of_dropout_differ_from_task_to_task_and_update_to_update_reproducibly(settings, network, points):
+    """Two tasks that are the same one: together they have another loss than the first alone has."""
+    episode, query_y = points()
+    twice = tfm.Episode(*(tf.gather(part, [0, 0]) for part in episode)), tf.gather(query_y, [0, 0])
+    once = tfm.Episode(*(part[:1] for part in episode)), query_y[:1]
+
+    def losses(data):
+        data = tf.data.Dataset.from_tensors(data)
+        return with_dropout(network, **settings).fit(data, epochs=3, verbose=0).history["loss"]
+
+    together, alone = losses(twice), losses(once)
+    assert len(set(together)) == len(set(alone)) == 3
+    assert not np.any(np.isclose(together, alone, rtol=1e-4))
+    assert losses(twice) == together
+
+
+def test_dropout_in_the_inner_loop_is_the_same_at_every_call_but_in_training(network, points):
+    (episode, query_y), learner = points(), with_dropout(network)
+    data = tf.data.Dataset.from_tensors((episode, query_y))
+
+    def answers():
+        classifier = learner.adapt(episode.support_x[0], [0, 1, 2, 2, 1, 0])
+        return [
+            learner(episode),
+            learner.predict(data, verbose=0),
+            learner.evaluate(data, verbose=0),
+            *(classifier.predict(episode.query_x[0], verbose=0) for _ in range(2)),
+        ]
+
+    first = answers()
+    np.testing.assert_array_equal(first[-1], first[-2])
+    learner.fit(data, epochs=2, verbose=0)
+    for before, after in zip(first, answers(), strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-5)
+
+
 @pytest.mark.parametrize("transductive", [False, True])
 def test_frozen_batch_normalisation_keeps_its_averages(normalised, classification, transductive):
     normalised.layers[1].trainable = False

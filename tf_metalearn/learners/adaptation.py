@@ -36,10 +36,13 @@ class Settings(NamedTuple):
     Args:
         training: Whether averages of batch statistics are updated.
         second_derivatives: Whether inner gradients are differentiated.
+        draw: Integers that tell this task from all others, for masks of dropout of its own; none for those of the
+            base learner's seeds.
     """
 
     training: bool
     second_derivatives: bool
+    draw: Sequence[tf.Tensor] = ()
 
 
 class Adaptation:
@@ -79,20 +82,33 @@ class Adaptation:
         self._batch_size, self._transductive, self._tables = batch_size, transductive, tables or {}
         self._running_averages = running_averages
         self._statistics = BatchStatistics(model)
+        self._seeds = [
+            place
+            for place, variable in enumerate(model.model.non_trainable_variables)
+            if variable.path.endswith("seed_generator_state")
+        ]
 
     @property
     def variables(self) -> list[Any]:
         """What it reads: those of the base learner and of the rule."""
         return [*self._model.model.variables, *self._rule.variables]
 
-    def start(self) -> Adapted:
-        """Returns the base learner before the first step."""
+    def start(self, draw: Sequence[tf.Tensor] = ()) -> Adapted:
+        """Returns the base learner before the first step.
+
+        Args:
+            draw: As `Settings` has it.
+        """
         variables = self._model.model.trainable_variables
         parameters = join([variables[place].value for place in self._places], self._model.dtype)
         carry = [
             tf.convert_to_tensor(self._tables[place]) if place in self._tables else value
             for place, value in enumerate(self._model.non_trainable())
         ]
+        for place in self._seeds:
+            for number in draw:
+                folded = tf.random.experimental.stateless_fold_in(carry[place], number)
+                carry[place] = tf.cast(folded, carry[place].dtype)
         state = self._rule.initial_state(parameters.shape[0], self._moving)
         return Adapted(parameters, state, carry, tf.zeros([0], parameters.dtype), tf.constant(0))
 

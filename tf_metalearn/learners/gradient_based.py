@@ -63,6 +63,11 @@ class GradientBasedLearner(FewShotLearner):
     its queries. A classifier that `adapt` returns never depends on what else it predicts: with `transductive=True` it
     normalises by the support set.
 
+    Dropout is on in the inner loop, and off where queries are predicted, but for the training of averages with
+    `statistics_per_step`. In training the masks are drawn anew for each task and update, from the layers' seeds and
+    `optimizer.iterations`. In `evaluate`, `predict` and `adapt` they differ from step to step, and are the same for
+    all tasks at each call.
+
     Args:
         base_learner: A built Keras model with one output for each way, or for each value of a regression.
         rule: How parameters move in the inner loop; its weights are learned too if they are trainable.
@@ -168,7 +173,8 @@ class GradientBasedLearner(FewShotLearner):
 
     def _predict_task(self, task: Episode, steps: int, settings: Settings) -> tuple[tf.Tensor, Adapted]:
         adaptation = self._adaptation
-        adapted = adaptation.advance(adaptation.start(), task.support_x, task.support_y, steps, settings)
+        start = adaptation.start(settings.draw)
+        adapted = adaptation.advance(start, task.support_x, task.support_y, steps, settings)
         return adaptation.predict(adapted, task, settings)
 
     def _predictions(self, episode: Episode, steps: int, settings: Settings) -> tuple[tf.Tensor, tf.Tensor]:
@@ -286,7 +292,14 @@ class GradientBasedLearner(FewShotLearner):
             [tf.TensorSpec(table.shape, table.dtype) for table in self._tables.values()],
             tf.TensorSpec([], tf.int32),
         )
-        return _of_each_task(lambda task: self._of_task(task[0], task[1], settings), (episode, query_y), signature)
+        count, replica = tf.shape(query_y)[0], tf.distribute.get_replica_context().replica_id_in_sync_group
+        update, numbers = tf.cast(self.optimizer.iterations, tf.int32), replica * count + tf.range(count)
+
+        def of_task(part):
+            task, y, number = part
+            return self._of_task(task, y, settings._replace(draw=(update, number)))
+
+        return _of_each_task(of_task, (episode, query_y, numbers), signature)
 
     def _of_task(self, task: Episode, query_y: tf.Tensor, settings: Settings) -> TaskResult:
         values = [weight.value for weight in self.trainable_variables]
