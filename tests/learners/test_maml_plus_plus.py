@@ -97,6 +97,14 @@ def test_first_order_updates_come_first_and_second_order_after_them(network, poi
     assert_equal(updated(both, data, updates=2), updated(learner, data))
 
 
+def test_first_order_updates_train_where_the_loss_is_scaled(network, points):
+    learner = tfm.MAML(network(), 2, 0.3, first_order_updates=1)
+    learner.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1.0), initial_scale=4.0))
+    start = learner.get_weights()
+    learner.train_on_batch(*points())
+    assert not np.allclose(learner.get_weights()[0], start[0], atol=1e-4)
+
+
 def assert_equal(left, right):
     for one, other in zip(left, right, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)

@@ -88,8 +88,9 @@ class MAML(GradientBasedLearner):
     def _of_tasks(self, episode: Episode, query_y: tf.Tensor) -> TaskResult:
         if not self.first_order_updates or not self.second_derivatives:
             return super()._of_tasks(episode, query_y)
-        # Whatever the optimizer makes cannot be made in a branch.
-        self.optimizer.build(self.trainable_variables)
+        # Whatever the optimizer makes cannot be made in a branch, and one that scales the loss makes it at each build.
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
         return tf.cond(
             tf.convert_to_tensor(self.optimizer.iterations) < self.first_order_updates,
             lambda: self._map_tasks(episode, query_y, Settings(True, second_derivatives=False)),
@@ -99,7 +100,7 @@ class MAML(GradientBasedLearner):
     def _meta_loss(self, task: Episode, query_y: tf.Tensor, settings: Settings) -> tuple[tf.Tensor, tf.Tensor, Adapted]:
         if not self.multi_step_updates or self.inner_steps < 2:
             return super()._meta_loss(task, query_y, settings)
-        adapted, losses, outputs = self._adaptation.start(), [], None
+        adapted, losses, outputs = self._adaptation.start(settings.draw), [], None
         for _ in range(self.inner_steps):
             adapted = self._adaptation.advance(adapted, task.support_x, task.support_y, 1, settings)
             outputs, adapted = self._adaptation.predict(adapted, task, settings)
