@@ -65,6 +65,25 @@ def test_a_one_parameter_episode_by_hand():
     np.testing.assert_allclose(learner(episode), [[[20.0]]])
 
 
+@pytest.mark.parametrize(
+    ("settings", "weight", "rate"),
+    [({}, 1.5, None), ({"first_order": True}, 2.0, None), ({"learned_rates": True}, 1.5, 4.25)],
+    ids=["second order", "first order", "learned rate"],
+)
+def test_a_meta_update_of_the_one_parameter_episode_by_hand(settings, weight, rate):
+    """At w' = 2 the query (10, 25) has gradient 2 (20 - 25) 10 = -100. As w' = w - rate * 2 (w - 3), dw'/dw is
+    1 - 2 * 0.25 = 0.5, in first order 1, and dw'/drate is 4. A step of 0.01: w = 1 + 0.5 or 1 + 1, rate = 0.25 + 4."""
+    model = linear(1, dtype="float32")
+    model.set_weights([np.ones([1, 1])])
+    learner = tfm.MAML(model, inner_learning_rate=0.25, inner_loss="mse", **settings)
+    learner.compile(keras.optimizers.SGD(0.01), loss="mse")
+    episode = tfm.Episode(np.float32([[[1]]]), np.float32([[[3]]]), np.float32([[[10]]]))
+    logs = learner.train_on_batch(episode, np.float32([[[25]]]), return_dict=True)
+    assert logs["loss"] == pytest.approx(25)
+    np.testing.assert_allclose(model.get_weights(), [[[weight]]], rtol=1e-6)
+    np.testing.assert_allclose(learner.rule.rates if rate else 0, rate or 0, rtol=1e-6)
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_meta_gradients_are_those_of_finite_differences(name, steps, classification):
@@ -72,12 +91,17 @@ def test_meta_gradients_are_those_of_finite_differences(name, steps, classificat
     episode, query_y = classification
     # Keras's own losses compute in float32.
     learner = ALGORITHMS[name](two_layers(), inner_steps=steps, inner_loss=cross_entropy, dtype="float64")
+    assert_finite_differences(learner, episode, query_y)
+    assert len(learner.trainable_variables) == (5 if name == "MetaSGD" else 4)
+
+
+def assert_finite_differences(learner, episode, query_y, places=6):
+    """Of so many coordinates of each variable."""
     value = tf.function(lambda: cross_entropy(query_y, learner(episode, training=True)))
     _, gradients = meta_gradient(learner, episode, query_y, cross_entropy)
-    assert len(gradients) == (5 if name == "MetaSGD" else 4)
     for variable, gradient in zip(learner.trainable_variables, gradients, strict=True):
         start, step = variable.numpy(), 1e-6
-        for place in list(np.ndindex(start.shape))[:6]:
+        for place in list(np.ndindex(start.shape))[:places]:
             values = []
             for sign in (1, -1):
                 moved = start.copy()
@@ -86,6 +110,43 @@ def test_meta_gradients_are_those_of_finite_differences(name, steps, classificat
                 values.append(float(value()))
             variable.assign(start)
             assert gradient.numpy()[place] == pytest.approx((values[0] - values[1]) / (2 * step), rel=2e-5, abs=1e-8)
+    assert any(np.any(np.abs(gradient) > 1e-3) for gradient in gradients)
+
+
+#: Whose statistics normalise the queries: the support set's at the adapted parameters, their own, and in training of
+#: averages their own too.
+NORMALISATIONS = pytest.mark.parametrize(
+    "mode", [{}, {"transductive": True}, {"statistics_per_step": True}], ids=["support", "transductive", "per step"]
+)
+
+
+@NORMALISATIONS
+def test_meta_gradients_through_batch_normalisation_are_those_of_finite_differences(mode, classification):
+    keras.utils.set_random_seed(0)
+    dense, normalise, head = (
+        layer(*arguments, dtype="float64")
+        for layer, *arguments in ((keras.layers.Dense, 4), (keras.layers.BatchNormalization,), (keras.layers.Dense, 3))
+    )
+    tanh = keras.layers.Activation("tanh", dtype="float64")
+    model = keras.Sequential([keras.Input([2], dtype="float64"), dense, normalise, tanh, head])
+    learner = tfm.MAML(model, 2, 0.4, inner_loss=cross_entropy, dtype="float64", **mode)
+    assert_finite_differences(learner, *classification)
+
+
+@NORMALISATIONS
+def test_meta_gradients_through_convolutions_are_those_of_finite_differences(mode):
+    keras.utils.set_random_seed(0)
+    random, before = np.random.default_rng(0), keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    try:
+        model = tfm.backbones.conv4((8, 8, 1), filters=2, outputs=3, downsample="max", downsampled_blocks=2)
+    finally:
+        keras.config.set_dtype_policy(before)
+    episode = tfm.Episode(
+        random.normal(size=[1, 6, 8, 8, 1]), np.array([[0, 1, 2] * 2]), random.normal(size=[1, 3, 8, 8, 1])
+    )
+    learner = tfm.MAML(model, 2, 0.1, inner_loss=cross_entropy, dtype="float64", **mode)
+    assert_finite_differences(learner, tfm.Episode(*map(tf.constant, episode)), tf.constant([[0, 1, 2]]), places=2)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
@@ -93,14 +154,15 @@ def test_second_order_is_the_hessian_power_times_first_order(steps, regression):
     """For squared loss and a linear model each inner step multiplies by I - alpha X'X (Finn et al. 2017, eq. 1)."""
     episode, query_y = regression
     episode, query_y = tfm.Episode(*(part[:1] for part in episode)), query_y[:1]
-    model, alpha = linear(), 0.05
+    # A rate that float32 holds, too: Keras's initializers have no more digits.
+    model, alpha = linear(), 1 / 16
     gradients = []
     for first_order in (False, True):
         learner = tfm.MAML(model, steps, alpha, first_order=first_order, inner_loss=half_squares, dtype="float64")
         gradients.append(meta_gradient(learner, episode, query_y, half_squares)[1][0].numpy())
     x = episode.support_x[0].numpy()
     jacobian = np.linalg.matrix_power(np.eye(2) - alpha * x.T @ x, steps)
-    np.testing.assert_allclose(gradients[0], jacobian @ gradients[1], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(gradients[0], jacobian @ gradients[1], rtol=1e-10)
 
 
 def test_first_order_equals_second_order_where_the_support_loss_is_linear(regression):

@@ -65,6 +65,7 @@ class BatchStatistics:
         found = list(non_trainable)
         for place, momentum in self.momenta.items():
             # Of one call Keras's own number, as 1 - left has fewer digits.
-            weight = tf.where(left[place] == momentum, 1 - momentum, 1 - left[place])
+            once = tf.constant(1 - momentum, left[place].dtype)
+            weight = tf.where(left[place] == momentum, once, 1 - left[place])
             found[place] = tf.math.divide_no_nan(averages[place], weight)
         return found
