@@ -9,8 +9,9 @@ from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.functional import StatelessModel, mean_loss
 from tf_metalearn.learners.adaptation import Adaptation, Settings
 from tf_metalearn.learners.base import FewShotLearner
-from tf_metalearn.learners.checks import as_task, check_numbers, check_ways, checked, input_dtype
+from tf_metalearn.learners.checks import as_task, check_numbers, check_ways, checked
 from tf_metalearn.learners.metric import check_network
+from tf_metalearn.learners.networks import input_dtype
 from tf_metalearn.learners.task_classifier import AdaptedClassifier, class_numbers
 from tf_metalearn.rules import Adam
 from tf_metalearn.serving.service import Service

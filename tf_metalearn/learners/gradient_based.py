@@ -13,16 +13,9 @@ from tf_metalearn.functional import StatelessModel, join, mean_loss
 from tf_metalearn.learners.adaptation import Adaptation, Adapted, Settings
 from tf_metalearn.learners.base import FewShotLearner
 from tf_metalearn.learners.batch_statistics import BatchStatistics
-from tf_metalearn.learners.checks import (
-    as_task,
-    as_values,
-    check_numbers,
-    check_ways,
-    checked,
-    input_dtype,
-    output_dtype,
-)
+from tf_metalearn.learners.checks import as_task, as_values, check_numbers, check_ways, checked
 from tf_metalearn.learners.divergence import Divergence, WarnOfDivergence, first_divergence
+from tf_metalearn.learners.networks import input_dtype, output_dtype
 from tf_metalearn.learners.task_classifier import AdaptedClassifier, class_numbers
 from tf_metalearn.rules.base import UpdateRule
 from tf_metalearn.serving.service import Service

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.learners.adaptation import Adapted, Settings
-from tf_metalearn.learners.checks import check_numbers, dtype_of
+from tf_metalearn.learners.checks import check_numbers
 from tf_metalearn.learners.gradient_based import GradientBasedLearner, TaskResult
+from tf_metalearn.learners.networks import dtype_of
 from tf_metalearn.rules import GradientDescent, RatePerLayerAndStep
 
 

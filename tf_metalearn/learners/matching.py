@@ -6,8 +6,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_metalearn.learners.checks import check_numbers, policy_of
+from tf_metalearn.learners.checks import check_numbers
 from tf_metalearn.learners.metric import MetricLearner, members
+from tf_metalearn.learners.networks import policy_of
 
 
 @keras.saving.register_keras_serializable("tf_metalearn")

@@ -6,8 +6,9 @@ import keras
 import tensorflow as tf
 
 from tf_metalearn.learners.adaptation import Settings
-from tf_metalearn.learners.checks import as_task, dtype_of
+from tf_metalearn.learners.checks import as_task
 from tf_metalearn.learners.gradient_based import GradientBasedLearner
+from tf_metalearn.learners.networks import dtype_of
 from tf_metalearn.rules import MetaLSTMRule
 
 

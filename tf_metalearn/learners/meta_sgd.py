@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from tf_metalearn.learners.checks import dtype_of
 from tf_metalearn.learners.gradient_based import GradientBasedLearner
+from tf_metalearn.learners.networks import dtype_of
 from tf_metalearn.rules import RatePerParameter
 
 

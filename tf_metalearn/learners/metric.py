@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.learners.base import FewShotLearner
-from tf_metalearn.learners.checks import as_support, check_ways, checked, is_network, network_remedy
+from tf_metalearn.learners.checks import as_support, check_ways, checked
+from tf_metalearn.learners.networks import is_network, network_remedy
 from tf_metalearn.learners.support_classifier import SupportClassifier
 from tf_metalearn.learners.task_classifier import class_numbers
 from tf_metalearn.serving.service import Service

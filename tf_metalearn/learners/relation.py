@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_metalearn.learners.checks import is_network, network_remedy, policy_of
 from tf_metalearn.learners.metric import MetricLearner
+from tf_metalearn.learners.networks import is_network, network_remedy, policy_of
 from tf_metalearn.normalization import FusedBatchNormalization
 
 

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.learners.adaptation import Settings
-from tf_metalearn.learners.checks import dtype_of
 from tf_metalearn.learners.gradient_based import GradientBasedLearner, TaskResult
+from tf_metalearn.learners.networks import dtype_of
 from tf_metalearn.rules import Adam, UpdateRule
 
 

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_metalearn.learners.checks import as_array, check_examples, check_queries, policy_of
+from tf_metalearn.learners.checks import as_array, check_examples, check_queries
+from tf_metalearn.learners.networks import policy_of
 from tf_metalearn.learners.task_classifier import TaskClassifier, check_label
 from tf_metalearn.serving.service import ClassifierService
 
