@@ -53,6 +53,11 @@ def spec_of_tests(source, count, arguments):
     return tfm.load_episodes(source, seed=1, episodes=count, **dict(arguments)).element_spec
 
 
+def untrained(name):
+    """An experiment's learner, made with untrained baselines."""
+    return EXPERIMENTS[name].learner(*map(untrained, EXPERIMENTS[name].baselines))
+
+
 def assert_takes(learner, spec):
     """That a learner has the shapes of the data."""
     x, _ = spec
@@ -73,7 +78,7 @@ def ways_of(learner):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_has_a_learner_and_arguments_that_are_known(name):
     experiment = EXPERIMENTS[name]
-    learner = experiment.learner()
+    learner = untrained(name)
     learner.compile((experiment.optimizer or keras.optimizers.Adam)(1e-3), loss=experiment.loss)
     for arguments in (experiment.training, *(one.episodes for one in experiment.tests)):
         inspect.signature(tfm.load_episodes).bind(experiment.source, **arguments)
@@ -83,7 +88,7 @@ def test_an_experiment_has_a_learner_and_arguments_that_are_known(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_can_begin_and_its_tests_too(name, stand_ins):
     experiment = EXPERIMENTS[name]
-    learner = experiment.learner()
+    learner = untrained(name)
     learner.compile(loss=experiment.loss)
     data = _training_data(experiment, 0, 0, None)
     assert int(data.cardinality()) == experiment.steps

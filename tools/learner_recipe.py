@@ -27,7 +27,7 @@ class LearnerExperiment:
     """How a learner is trained and what it is tested on.
 
     Args:
-        learner: Makes the untrained learner.
+        learner: Makes the untrained learner, given the trained baselines.
         source: Of the data, as `load_episodes` has it.
         training: Arguments of `load_episodes` in training; of `load_examples` if there is no "ways" or "shots".
         tests: What it is tested on.
@@ -36,14 +36,14 @@ class LearnerExperiment:
         learning_rate: At the start; it falls to 0 along a cosine.
         optimizer: Makes the optimizer, given that schedule; Adam when None.
         loss: Of the query predictions; cross-entropy on logits when None.
-        baselines: Names of experiments that are trained and tested beside it.
+        baselines: Names of experiments that are trained before it, and tested beside it.
         pictures: Draws figures of the trained learner, by name.
         classes: Makes the table of classes to train on, given where data sets are, if it is no split.
         episodes: Of each test.
         many_small_operations: Whether each operation runs on one thread; see `set_cpu_threads`.
     """
 
-    learner: Callable[[], Any]
+    learner: Callable[..., Any]
     source: str
     training: Mapping[str, Any]
     tests: Sequence[LearnerTest]

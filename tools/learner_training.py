@@ -30,23 +30,31 @@ def run_learner(name: str, directory: Path, seed: int, data_dir: str | None, shi
     if experiment.many_small_operations:
         set_cpu_threads()
     directory.mkdir(parents=True, exist_ok=True)
-    learner = load(name) if shipped else train_learner(experiment, directory, seed, data_dir)
+    baselines = {baseline: _trained_baseline(baseline, directory, seed, data_dir) for baseline in experiment.baselines}
+    learner = load(name) if shipped else train_learner(experiment, directory, seed, data_dir, *baselines.values())
     sections = [test_learner(learner, experiment, seed + 1, data_dir)]
     pictures = draw(learner, experiment, name, directory, seed + 1, data_dir)
     # Ready to evaluate, without the state of the optimizer that trained it.
     learner.compile("sgd", loss=experiment.loss)
     learner.ink = experiment.source in SOURCES and SOURCES[experiment.source].ink
     learner.save(directory / f"{name}.keras")
-    for baseline in experiment.baselines:
-        folder = directory.parent / baseline
-        folder.mkdir(parents=True, exist_ok=True)
-        other = train_learner(known[baseline], folder, seed, data_dir)
+    for baseline, other in baselines.items():
         sections.append(f"`{baseline}`:\n\n{test_learner(other, known[baseline], seed + 1, data_dir)}")
     sections += [f"![{picture.stem}](images/{picture.name})" for picture in pictures]
     return "\n\n".join(sections) + "\n", pictures
 
 
-def train_learner(experiment: LearnerExperiment, directory: Path, seed: int, data_dir: str | None) -> Any:
+def _trained_baseline(name: str, beside: Path, seed: int, data_dir: str | None) -> Any:
+    """A baseline of what is trained in another folder, with the baselines of its own."""
+    experiment, folder = learner_experiments()[name], beside.parent / name
+    folder.mkdir(parents=True, exist_ok=True)
+    others = [_trained_baseline(other, folder, seed, data_dir) for other in experiment.baselines]
+    return train_learner(experiment, folder, seed, data_dir, *others)
+
+
+def train_learner(
+    experiment: LearnerExperiment, directory: Path, seed: int, data_dir: str | None, *baselines: Any
+) -> Any:
     """Trains the learner, or goes on after the last epoch that was saved, with the very episodes that come next.
 
     Args:
@@ -54,6 +62,7 @@ def train_learner(experiment: LearnerExperiment, directory: Path, seed: int, dat
         directory: For the saved learner and TensorBoard.
         seed: Of initial weights and episodes.
         data_dir: Where data sets are.
+        *baselines: Trained before it.
 
     Returns:
         The trained learner.
@@ -67,7 +76,7 @@ def train_learner(experiment: LearnerExperiment, directory: Path, seed: int, dat
         click.echo(f"Goes on after epoch {done}.")
     else:
         keras.utils.set_random_seed(seed)
-        learner, done = experiment.learner(), 0
+        learner, done = experiment.learner(*baselines), 0
         schedule = keras.optimizers.schedules.CosineDecay(
             experiment.learning_rate, experiment.epochs * experiment.steps
         )
