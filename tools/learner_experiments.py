@@ -71,7 +71,7 @@ def _on_omniglot() -> dict[str, LearnerExperiment]:
             maml(5, lambda ways: backbones.conv4(outputs=ways)), 60, transductive="98.7 (first order 98.3)"
         ),
         "omniglot_meta_lstm_5way_1shot": experiment(
-            meta_lstm, 10, steps=250, training=four_tasks, learning_rate=1e-4, optimizer=clipped, pictures=plot_gates_of
+            meta_lstm, 4, steps=250, training=four_tasks, learning_rate=3e-5, optimizer=clipped, pictures=plot_gates_of
         ),
         "omniglot_meta_lstm_from_scratch_5way_1shot": experiment(
             meta_lstm_from_scratch,
