@@ -185,8 +185,7 @@ def test_answers_of_joined_requests_are_those_of_each_alone(serve, tasks, joined
 
 def test_the_order_of_joined_requests_does_not_matter(serve, tasks, joined):
     turned = ask(serve, **join(*tasks[::-1]))
-    for output, value in joined.items():
-        np.testing.assert_array_equal(turned[output][::-1], value)
+    assert_same({output: value[::-1] for output, value in turned.items()}, joined)
 
 
 def test_adapting_first_and_predicting_after_is_the_same(signatures, of_labels, tasks, joined):
@@ -353,7 +352,7 @@ def test_with_a_threshold_one_class_will_do(make_linear):
 
 
 def test_zero_shot_classes_are_known_by_their_metadata(make_linear):
-    """Prototypes are encoded metadata; the logits are ten times the cosine at first."""
+    """Prototypes are encoded metadata of unit length; queries stay as they are."""
     encoder, embedding = make_linear([2], 4), make_linear([FEATURES], 4)
     learner = tfm.PrototypicalNetwork(embedding, metadata_encoder=encoder)
     random = np.random.default_rng(0)
@@ -365,10 +364,10 @@ def test_zero_shot_classes_are_known_by_their_metadata(make_linear):
         query_x=query,
     )
     prototypes, features = metadata @ encoder.get_weights()[0], query @ embedding.get_weights()[0]
-    unit = [part / np.linalg.norm(part, axis=-1, keepdims=True) for part in (features, prototypes)]
-    cosines = np.einsum("tqf,tcf->tqc", *unit)
-    np.testing.assert_allclose(answer["probabilities"], softmax(10 * cosines), atol=1e-5)
-    assert answer["label"][0].tolist() == np.array([8, 6, 7])[cosines[0].argmax(axis=-1)].tolist()
+    prototypes /= np.linalg.norm(prototypes, axis=-1, keepdims=True)
+    distances = ((features[:, :, None] - prototypes[:, None]) ** 2).sum(axis=-1)
+    np.testing.assert_allclose(answer["probabilities"], softmax(-distances), atol=1e-5)
+    assert answer["label"][0].tolist() == np.array([8, 6, 7])[distances[0].argmin(axis=-1)].tolist()
 
 
 @pytest.fixture(scope="module")
