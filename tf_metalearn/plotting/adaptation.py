@@ -75,6 +75,9 @@ def plot_gates(gates: Any, title: str = "Gates of the Meta-LSTM") -> Figure:
         axes.plot(steps, median, color=colour, marker="o", markersize=4, label="median")
         axes.set(xlabel="Inner step", ylabel=name)
         axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        # A gate that hardly moves looks as if it hardly moved.
+        middle, half = np.mean(axes.get_ylim()), max(np.ptp(axes.get_ylim()), 0.02) / 2
+        axes.set_ylim(middle - half, middle + half)
         axes.legend(frameon=False, labelcolor=INK)
         quiet(axes)
     return figure
