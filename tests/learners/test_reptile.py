@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tf_metalearn as tfm
-from tf_metalearn.rules import GradientDescent
+from tf_metalearn.rules import Adam, GradientDescent
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 0.25])
@@ -34,7 +34,7 @@ def test_scaling_the_loss_changes_no_step(network, points):
         learner, optimizer = tfm.Reptile(network(), 2, 0.1, inner_batch_size=None), keras.optimizers.SGD(0.5)
         learner.compile(keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1024.0) if scaled else optimizer)
         learner.train_on_batch(*points())
-        weights.append(learner.get_weights())
+        weights.append(learner.base_learner.get_weights())
     for plain, scaled in zip(*weights, strict=True):
         np.testing.assert_allclose(scaled, plain, rtol=1e-5, atol=1e-7)
     assert not np.allclose(weights[0][0], network().get_weights()[0], atol=1e-2)
@@ -60,6 +60,53 @@ def test_its_own_rule_is_adam_without_momentum(network, points):
     learner.train_on_batch(tfm.Episode(*(part[:1] for part in episode)), query_y[:1])
     for before, weight in zip(start, model.get_weights(), strict=True):
         np.testing.assert_allclose(np.abs(weight - before), 0.01, rtol=1e-3)
+
+
+def test_moments_are_carried_from_update_to_update(network, points):
+    """With one task an update and steps of 1, each task goes on where the one before ended: Keras's own Adam, which
+    keeps its moments and its count, trained on task after task. Begun anew, Adam would take other steps."""
+    (episode, query_y), one = points("float64"), network(dtype="float64")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float64")
+    # The two take an epsilon inside and outside of the root.
+    one.compile(keras.optimizers.Adam(0.03, beta_1=0.0, epsilon=1e-14), loss)
+    learners = {}
+    for kept in (True, False):
+        rule = Adam(0.03, beta_1=0.0, epsilon=1e-14, dtype="float64")
+        learners[kept] = tfm.Reptile(
+            network(dtype="float64"), 3, None, None, rule=rule, carried_state=kept, dtype="float64"
+        )
+        learners[kept].compile()
+    for task, y in enumerate(query_y):
+        one.fit(episode.support_x[task], episode.support_y[task], batch_size=100, epochs=3, shuffle=False, verbose=0)
+        for learner in learners.values():
+            learner.train_on_batch(tfm.Episode(*(part[task][None] for part in episode)), y[None])
+    kept, anew = (learner.base_learner.get_weights() for learner in learners.values())
+    for expected, weight in zip(one.get_weights(), kept, strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-6)
+    assert any(np.abs(other - weight).max() > 1e-2 for other, weight in zip(anew, kept, strict=True))
+
+
+def test_carried_moments_are_means_over_tasks_and_adapting_begins_with_them(network, points):
+    """One step of each task leaves 0.001 * gradient^2; their mean, and one step counted, divide the next gradient."""
+    (episode, query_y), model = points(), network()
+    learner = tfm.Reptile(model, 1, 0.1, None, evaluation_steps=1)
+    learner.compile(keras.optimizers.SGD(0.0))
+
+    def gradients():
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        for x, y in zip(episode.support_x, episode.support_y, strict=True):
+            with tf.GradientTape() as tape:
+                value = loss(y, model(x, training=True))
+            yield np.concatenate([np.ravel(part) for part in tape.gradient(value, model.trainable_variables)])
+
+    found = np.stack(list(gradients()))
+    learner.train_on_batch(episode, query_y)
+    second = 0.001 * np.mean(found**2, axis=0)
+    expected = 0.999 * second + 0.001 * found[0] ** 2
+    expected = -0.1 * found[0] / np.sqrt(expected / (1 - 0.999**2) + 1e-16)
+    adapted = learner.adapt(episode.support_x[0], episode.support_y[0]).model
+    moved = [after - before for after, before in zip(adapted.get_weights(), model.get_weights(), strict=True)]
+    np.testing.assert_allclose(np.concatenate([np.ravel(part) for part in moved]), expected, rtol=1e-3, atol=1e-6)
 
 
 def test_nothing_but_the_base_learner_is_learned(network):

@@ -20,7 +20,7 @@ class Adapted(NamedTuple):
         state: The rule's.
         carry: One tensor a non-trainable variable.
         losses: `[steps]`, the support loss before each step.
-        step: How many steps were taken.
+        step: How many steps the rule has taken, those before its state was carried to this task included.
     """
 
     parameters: tf.Tensor
@@ -28,6 +28,11 @@ class Adapted(NamedTuple):
     carry: list[tf.Tensor]
     losses: tf.Tensor
     step: tf.Tensor
+
+    @property
+    def taken(self) -> tf.Tensor:
+        """How many steps were taken on this task."""
+        return tf.shape(self.losses)[0]
 
 
 class Settings(NamedTuple):
@@ -58,6 +63,8 @@ class Adaptation:
         tables: For batch statistics that have averages of their own for each step, those, `[steps + 1, ...]`, by their
             place among the non-trainable variables.
         running_averages: Whether the base learner's own averages of batch statistics serve for all.
+        keep: Makes a variable with an initial value, for the state that the rule begins each task with. None for a rule
+            that begins anew.
     """
 
     def __init__(
@@ -70,6 +77,7 @@ class Adaptation:
         transductive: bool = False,
         tables: Mapping[int, Any] | None = None,
         running_averages: bool = False,
+        keep: Callable[[tf.Tensor], Any] | None = None,
     ):
         self._model, self._rule, self._loss = model, rule, loss
         # Not by their paths: a layer in a trunk and the head may have the same.
@@ -87,6 +95,13 @@ class Adaptation:
             for place, variable in enumerate(model.model.non_trainable_variables)
             if variable.path.endswith("seed_generator_state")
         ]
+        #: The rule's state before the first step, leaf by leaf, and how many steps led there.
+        self._carried = [] if keep is None else [keep(leaf) for leaf in (*tf.nest.flatten(self._fresh()), tf.zeros([]))]
+
+    @property
+    def averaged(self) -> list[Any]:
+        """What training averages over tasks: the tables of batch statistics, then what the rule begins with."""
+        return [*self._tables.values(), *self._carried]
 
     @property
     def variables(self) -> list[Any]:
@@ -109,8 +124,15 @@ class Adaptation:
             for number in draw:
                 folded = tf.random.experimental.stateless_fold_in(carry[place], number)
                 carry[place] = tf.cast(folded, carry[place].dtype)
-        state = self._rule.initial_state(parameters.shape[0], self._moving)
-        return Adapted(parameters, state, carry, tf.zeros([0], parameters.dtype), tf.constant(0))
+        state, step = self._fresh(), tf.constant(0)
+        if self._carried:
+            *leaves, steps = map(tf.convert_to_tensor, self._carried)
+            state, step = tf.nest.pack_sequence_as(state, leaves), tf.cast(steps, tf.int32)
+        return Adapted(parameters, state, carry, tf.zeros([0], parameters.dtype), step)
+
+    def _fresh(self) -> Any:
+        """The state of a rule that begins anew."""
+        return self._rule.initial_state(sum(segment.size for segment in self._moving), self._moving)
 
     def values(self, parameters: tf.Tensor) -> list[tf.Tensor]:
         """Returns the value of each of the base learner's variables, those that stay included.
@@ -140,6 +162,7 @@ class Adaptation:
         """
 
         def loss(parameters, carry, step):
+            step = step - adapted.step + adapted.taken
             x, y = self._batch(support_x, support_y, step)
             outputs, carry, penalties = self._call(self.values(parameters), carry, x, step, settings.training)
             return tf.cast(self._loss(y, outputs), penalties.dtype) + penalties, carry
@@ -202,7 +225,7 @@ class Adaptation:
         """
         parameters = self.values(adapted.parameters)
         if self._tables:
-            outputs, carry, _ = self._call(parameters, adapted.carry, task.query_x, adapted.step, settings.training)
+            outputs, carry, _ = self._call(parameters, adapted.carry, task.query_x, adapted.taken, settings.training)
             return outputs, adapted._replace(carry=carry)
         carry = adapted.carry
         if self._transductive and self._statistics.alone:
@@ -221,13 +244,15 @@ class Adaptation:
             support_x: `[support, ...]`.
         """
         if self._tables:
-            return self._row(adapted.carry, adapted.step)
+            return self._row(adapted.carry, adapted.taken)
         return self._statistics.of(self.values(adapted.parameters), adapted.carry, support_x)
 
-    def tables(self, adapted: Adapted) -> list[tf.Tensor]:
-        """Returns the averages of batch statistics after a task.
+    def ended(self, adapted: Adapted) -> list[tf.Tensor]:
+        """Returns the values of what is averaged, after a task.
 
         Args:
             adapted: The base learner.
         """
-        return [adapted.carry[place] for place in self._tables]
+        tables = [adapted.carry[place] for place in self._tables]
+        state = [*tf.nest.flatten(adapted.state), adapted.step] if self._carried else []
+        return [tf.cast(value, kept.dtype) for value, kept in zip([*tables, *state], self.averaged, strict=True)]

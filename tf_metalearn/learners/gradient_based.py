@@ -28,14 +28,14 @@ class TaskResult(NamedTuple):
         outputs: `[queries, outputs]`.
         loss: Scalar, of the query set.
         gradients: One tensor a trainable variable; zeros if the task diverged.
-        statistics: One tensor for each of the learner's tables of batch statistics.
+        averaged: One tensor for each variable that training averages over tasks, such as batch statistics.
         diverged: The inner step from which values were not finite; -1 if all were.
     """
 
     outputs: tf.Tensor
     loss: tf.Tensor
     gradients: list[tf.Tensor]
-    statistics: list[tf.Tensor]
+    averaged: list[tf.Tensor]
     diverged: tf.Tensor
 
 
@@ -71,6 +71,8 @@ class GradientBasedLearner(FewShotLearner):
         second_derivatives: Whether the meta-gradient sees how the inner gradients depend on the parameters.
         transductive: Whether a query batch is normalised by its own statistics.
         statistics_per_step: Whether batch normalisation keeps averages for each inner step.
+        carried_state: Whether an inner loop begins with the state that the rule had at the end of the ones before it in
+            training, averaged over the tasks of an update, such as Adam's moments.
         inner_loss: Of the support set, of `(y, outputs)`; the cross-entropy of logits when None. A loss that takes
             integer labels `[support]` beside outputs `[support, ways]` makes the learner classify; with any other,
             such as "mse", it is for regressions.
@@ -98,6 +100,7 @@ class GradientBasedLearner(FewShotLearner):
         second_derivatives: bool = True,
         transductive: bool = False,
         statistics_per_step: bool = False,
+        carried_state: bool = False,
         inner_loss: Any = None,
         name: str | None = None,
         **kwargs: Any,
@@ -118,12 +121,13 @@ class GradientBasedLearner(FewShotLearner):
         self.second_derivatives = second_derivatives
         self.transductive = transductive
         self.statistics_per_step = statistics_per_step
+        self.carried_state = carried_state
         self.inner_loss = inner_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self._model = StatelessModel(base_learner)
         self._classifies = self._takes_labels()
         #: The batch statistics among the non-trainable values, which differ from task to task.
         self._statistics = sorted(BatchStatistics(self._model).momenta)
-        self._tables = {place: self._table(place) for place in self._statistics if statistics_per_step}
+        tables = {place: self._table(place) for place in self._statistics if statistics_per_step}
         self._adaptation = Adaptation(
             self._model,
             rule,
@@ -131,7 +135,8 @@ class GradientBasedLearner(FewShotLearner):
             self.adapting(base_learner),
             inner_batch_size,
             transductive,
-            self._tables,
+            tables,
+            keep=self._keep if carried_state else None,
         )
         self._divergence = Divergence(name="diverged")
         self._accuracy_before = keras.metrics.Mean(name="accuracy_before")
@@ -216,9 +221,9 @@ class GradientBasedLearner(FewShotLearner):
         # Tasks that diverged have gradients of zero.
         gradients = [tf.reduce_sum(part, axis=0) / tf.cast(count, part.dtype) for part in result.gradients]
         self.optimizer.apply(gradients, self.trainable_variables)
-        for table, values in zip(self._tables.values(), result.statistics, strict=True):
+        for variable, values in zip(self._adaptation.averaged, result.averaged, strict=True):
             mean = tf.reduce_sum(tf.where(_like(fine, values), values, 0), axis=0) / tf.cast(count, values.dtype)
-            table.assign(tf.where(tf.reduce_any(fine), mean, table))
+            variable.assign(tf.where(tf.reduce_any(fine), mean, variable))
         # Keras has divided the loss by the number of replicas.
         losses = tf.where(fine, result.loss, 0) * tf.distribute.get_strategy().num_replicas_in_sync
         self._loss_tracker.update_state(tf.reduce_sum(losses) / tf.cast(count, losses.dtype), sample_weight=count)
@@ -282,7 +287,7 @@ class GradientBasedLearner(FewShotLearner):
             self._prediction(episode),
             tf.TensorSpec([], self._loss_dtype),
             [tf.TensorSpec(weight.shape, weight.dtype) for weight in self.trainable_variables],
-            [tf.TensorSpec(table.shape, table.dtype) for table in self._tables.values()],
+            [tf.TensorSpec(variable.shape, variable.dtype) for variable in self._adaptation.averaged],
             tf.TensorSpec([], tf.int32),
         )
         count, replica = tf.shape(query_y)[0], tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -319,7 +324,7 @@ class GradientBasedLearner(FewShotLearner):
         scaled = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
         diverged = first_divergence(adapted.losses, [loss] if scaled else [loss, *gradients])
         gradients = [tf.where(diverged < 0, gradient, tf.zeros_like(gradient)) for gradient in gradients]
-        return TaskResult(outputs, loss, gradients, self._adaptation.tables(adapted), diverged)
+        return TaskResult(outputs, loss, gradients, self._adaptation.ended(adapted), diverged)
 
     # One task --------------------------------------------------------------------------------------------------------
 
@@ -458,13 +463,18 @@ class GradientBasedLearner(FewShotLearner):
         In training the last row is averaged over query sets, which only those parameters see. In evaluation it serves
         all steps from there on.
         """
-        variable = self.base_learner.non_trainable_variables[place]
+        value = self.base_learner.non_trainable_variables[place].value
+        return self._keep(tf.broadcast_to(value, [self.inner_steps + 1, *value.shape]), f"statistics_{place}")
+
+    def _keep(self, value: tf.Tensor, name: str = "carried") -> Any:
+        """A variable that training averages over tasks, with its initial value."""
         return self.add_weight(
-            shape=(self.inner_steps + 1, *variable.shape),
-            initializer=lambda shape, dtype: tf.cast(tf.broadcast_to(variable.value, shape), dtype),
+            shape=value.shape,
+            initializer=lambda shape, dtype: value,
+            dtype=value.dtype.name,
             trainable=False,
             aggregation="mean",
-            name=f"statistics_{place}",
+            name=name,
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -477,6 +487,7 @@ class GradientBasedLearner(FewShotLearner):
             "inner_batch_size": self.inner_batch_size,
             "transductive": self.transductive,
             "statistics_per_step": self.statistics_per_step,
+            "carried_state": self.carried_state,
             "inner_loss": serialize(self.inner_loss),
         }
 

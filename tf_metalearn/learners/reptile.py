@@ -20,6 +20,9 @@ class Reptile(GradientBasedLearner):
     initial + epsilon * (adapted - initial), the paper's; it is the default with epsilon = 1, and may have a schedule.
     Training wants more shots than are needed later, in mini-batches; the query set serves to watch.
 
+    Adam's moments are carried from task to task, as in the authors' code: begun anew, its first steps would have the
+    same length for every coordinate, also where the gradient is mere rounding.
+
     Args:
         base_learner: A built Keras model with one output for each way, or for each value of a regression.
         inner_steps: In training.
@@ -27,6 +30,8 @@ class Reptile(GradientBasedLearner):
         inner_batch_size: Support examples of each inner step.
         evaluation_steps: In `evaluate`, `predict` and `adapt`.
         rule: Another rule for the inner loop; it is not learned.
+        carried_state: Whether an inner loop begins with the rule's state from the ends of those before it in training,
+            averaged over the tasks of an update; anew otherwise.
         name: Of the model.
         **kwargs: As `GradientBasedLearner` has them.
 
@@ -36,7 +41,8 @@ class Reptile(GradientBasedLearner):
     >>> float(learner.optimizer.learning_rate)
     1.0
 
-    Reference: Nichol et al. 2018, algorithm 2. https://arxiv.org/abs/1803.02999
+    Reference: Nichol et al. 2018, algorithm 2. https://arxiv.org/abs/1803.02999; the state, in the authors' code
+    `supervised_reptile/reptile.py`: https://github.com/openai/supervised-reptile
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class Reptile(GradientBasedLearner):
         inner_batch_size: int | None = 10,
         evaluation_steps: int | None = 50,
         rule: UpdateRule | None = None,
+        carried_state: bool = True,
         name: str = "reptile",
         **kwargs: Any,
     ):
@@ -60,6 +67,7 @@ class Reptile(GradientBasedLearner):
             evaluation_steps,
             inner_batch_size,
             second_derivatives=False,
+            carried_state=carried_state,
             name=name,
             **kwargs,
         )
