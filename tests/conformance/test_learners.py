@@ -305,7 +305,7 @@ def with_head_of(learner, permutation):
         start += places.size
     order = np.concatenate(order)
     before = learner.get_weights()
-    for variable in learner.trainable_variables:
+    for variable in learner.weights:
         if id(variable) in head:
             variable.assign(variable.numpy()[..., inverse])
         elif variable.shape[:1] == (start,):

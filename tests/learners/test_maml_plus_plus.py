@@ -120,12 +120,12 @@ def test_statistics_are_averaged_over_tasks_for_each_inner_step(network, points)
     (episode, query_y), model = points(), normalised(network)
     learner = tfm.MAML(model, 1, 0.3, statistics_per_step=True)
     kernel, bias = (weight.numpy() for weight in model.weights[:2])
-    means, variances = (table.numpy() for table in learner._tables.values())
+    means, variances = (table.numpy() for table in learner._adaptation.averaged)
     assert means.shape == (2, 6)
     assert (not means.any(), variances.min()) == (True, 1.0)
     updated(learner, (episode, query_y))
     hidden = episode.support_x.numpy() @ kernel + bias
-    means, variances = (table.numpy() for table in learner._tables.values())
+    means, variances = (table.numpy() for table in learner._adaptation.averaged)
     np.testing.assert_allclose(means[0], 0.1 * hidden.mean(axis=(0, 1)), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(variances[0], 0.9 + 0.1 * hidden.var(axis=1).mean(axis=0), rtol=1e-4)
     # The query set's row is another one, after adaptation.
@@ -136,12 +136,12 @@ def test_with_statistics_per_step_a_prediction_depends_on_no_other_example_of_it
     (episode, query_y), model = points(), normalised(network)
     learner = tfm.MAML(model, 2, 0.3, statistics_per_step=True)
     updated(learner, (episode, query_y))
-    tables = [table.numpy() for table in learner._tables.values()]
+    tables = [table.numpy() for table in learner._adaptation.averaged]
     together, alone = learner(episode), learner(episode._replace(query_x=episode.query_x[:, :1]))
     np.testing.assert_allclose(together[:, :1], alone, rtol=1e-5)
     classifier = learner.adapt(episode.support_x[0].numpy(), [0, 1, 2, 2, 1, 0])
     np.testing.assert_allclose(classifier.predict(episode.query_x[0], verbose=0), tf.nn.softmax(together[0]), rtol=1e-4)
-    for before, table in zip(tables, learner._tables.values(), strict=True):
+    for before, table in zip(tables, learner._adaptation.averaged, strict=True):
         np.testing.assert_array_equal(table.numpy(), before)
 
 
@@ -150,7 +150,7 @@ def test_inner_steps_beyond_those_of_training_take_the_last_statistics(network, 
     episode, query_y = points()
     learner = tfm.MAML(normalised(network), 1, 0.3, evaluation_steps=3, statistics_per_step=True)
     updated(learner, (episode, query_y))
-    means, variances = (table.numpy() for table in learner._tables.values())
+    means, variances = (table.numpy() for table in learner._adaptation.averaged)
     assert means.shape == variances.shape == (2, 6)
     for evaluated in (learner, learner.with_settings(evaluation_steps=4), learner.with_settings(evaluation_steps=1)):
         normalisation = evaluated.adapt(episode.support_x[0], [0, 1, 2, 2, 1, 0]).model.layers[1]
