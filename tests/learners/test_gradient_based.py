@@ -496,3 +496,15 @@ def test_what_a_regression_adapts_to_evaluates_saves_and_loads(inner_loss, regre
     again = keras.saving.load_model(tmp_path / "adapted.keras", custom_objects={"mse": mse})
     np.testing.assert_array_equal(again.predict(x, verbose=0), predicted)
     assert again.evaluate(x, y, verbose=0) == pytest.approx(np.mean((predicted - y) ** 2), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "mixed_float16"])
+def test_a_learner_computes_as_its_base_learner_does(points, dtype):
+    layers = [keras.layers.Dense(4, "tanh", dtype=dtype), keras.layers.Dense(3, dtype=dtype)]
+    learner = tfm.MAML(keras.Sequential([keras.Input([2]), *layers]))
+    assert learner.dtype_policy.name == dtype
+    learner.compile()
+    learner.train_on_batch(*points())
+    predicted = learner(points()[0])
+    assert predicted.dtype == learner.compute_dtype
+    assert np.isfinite(predicted).all()

@@ -15,7 +15,7 @@ from tf_metalearn.learners.base import FewShotLearner
 from tf_metalearn.learners.batch_statistics import BatchStatistics
 from tf_metalearn.learners.checks import as_task, as_values, check_numbers, check_ways, checked
 from tf_metalearn.learners.divergence import Divergence, WarnOfDivergence, first_divergence
-from tf_metalearn.learners.networks import input_dtype, output_dtype
+from tf_metalearn.learners.networks import input_dtype, is_network, output_dtype, policy_of
 from tf_metalearn.learners.task_classifier import AdaptedClassifier, class_numbers
 from tf_metalearn.rules.base import UpdateRule
 from tf_metalearn.serving.service import Service
@@ -77,7 +77,8 @@ class GradientBasedLearner(FewShotLearner):
             integer labels `[support]` beside outputs `[support, ways]` makes the learner classify; with any other,
             such as "mse", it is for regressions.
         name: Of the model.
-        **kwargs: As `FewShotLearner` has them: whether pictures are of `ink`.
+        **kwargs: As `FewShotLearner` has them: whether pictures are of `ink`, and the dtype, which is that of the base
+            learner when it is not given.
 
     Raises:
         ValueError: If the base learner is not built, or a number is not in its range.
@@ -105,6 +106,8 @@ class GradientBasedLearner(FewShotLearner):
         name: str | None = None,
         **kwargs: Any,
     ):
+        if is_network(base_learner):
+            kwargs.setdefault("dtype", policy_of(base_learner))
         super().__init__(name=name, **kwargs)
         check_numbers(optional=False, inner_steps=(inner_steps, 0))
         check_numbers(evaluation_steps=(evaluation_steps, 0), inner_batch_size=(inner_batch_size, 1))
