@@ -84,9 +84,11 @@ def test_meta_gradients_with_gradients_and_losses_as_constants(network, points):
             assert np.asarray(gradient)[place] == pytest.approx(expected, rel=1e-4, abs=1e-8)
 
 
-def test_gates_are_those_of_the_inner_loop(network, points):
+@pytest.mark.parametrize("inner_batch_size", [None, 2])
+def test_gates_are_those_of_the_inner_loop(network, points, inner_batch_size):
     (episode, _), model = points(), network()
-    learner = tfm.MetaLSTM(model, 4, MetaLSTMRule(weight_range=0.5, seed=0))
+    rule = MetaLSTMRule(weight_range=0.5, seed=0)
+    learner = tfm.MetaLSTM(model, 4, rule, inner_batch_size=inner_batch_size)
     gates = learner.gates(episode.support_x[0], episode.support_y[0])
     assert gates.forget.shape == gates.input.shape == (4, 2 * 4 + 4 + 4 * 3 + 3)
     adapted = learner._adaptation.advance(

@@ -20,19 +20,16 @@ class Adapted(NamedTuple):
         state: The rule's.
         carry: One tensor a non-trainable variable.
         losses: `[steps]`, the support loss before each step.
-        step: How many steps the rule has taken, those before its state was carried to this task included.
+        taken: How many steps were taken.
+        step: The same as the rule counts, which includes those before its state was carried to this task.
     """
 
     parameters: tf.Tensor
     state: Any
     carry: list[tf.Tensor]
     losses: tf.Tensor
+    taken: tf.Tensor
     step: tf.Tensor
-
-    @property
-    def taken(self) -> tf.Tensor:
-        """How many steps were taken on this task."""
-        return tf.shape(self.losses)[0]
 
 
 class Settings(NamedTuple):
@@ -128,7 +125,7 @@ class Adaptation:
         if self._carried:
             *leaves, steps = map(tf.convert_to_tensor, self._carried)
             state, step = tf.nest.pack_sequence_as(state, leaves), tf.cast(steps, tf.int32)
-        return Adapted(parameters, state, carry, tf.zeros([0], parameters.dtype), step)
+        return Adapted(parameters, state, carry, tf.zeros([0], parameters.dtype), tf.constant(0), step)
 
     def _fresh(self) -> Any:
         """The state of a rule that begins anew."""
@@ -179,7 +176,8 @@ class Adaptation:
             second_derivatives=settings.second_derivatives,
         )
         losses = tf.concat([adapted.losses, result.losses], axis=0)
-        return Adapted(result.parameters, result.state, result.carry, losses, result.step)
+        taken = adapted.taken + result.step - adapted.step
+        return Adapted(result.parameters, result.state, result.carry, losses, taken, result.step)
 
     def _batch(self, support_x, support_y, step):
         if self._batch_size is None:
