@@ -213,26 +213,29 @@ def _colour_meta_lstm(source: str, side: int, shots: int) -> LearnerExperiment:
     from tf_metalearn.learners import MetaLSTM
     from tf_metalearn.rules import MetaLSTMRule
 
-    # The paper's numbers of passes over the support set.
-    passes = {1: 12, 5: 8}[shots]
     published = {("mini_imagenet", 1): "43.44", ("mini_imagenet", 5): "60.60"}
 
-    def learner(fine_tuning, maml=None):
+    def from_scratch(fine_tuning):
+        # The paper's numbers of passes over the support set.
+        return MetaLSTM(_colour_network(side, 5), {1: 12, 5: 8}[shots])
+
+    def begun(fine_tuning, maml):
         network = _colour_network(side, 5)
-        if maml is not None:
-            network.set_weights(maml.base_learner.get_weights())
-        return MetaLSTM(network, passes, MetaLSTMRule(input_bias=(-4, -3), seed=0))
+        network.set_weights(maml.base_learner.get_weights())
+        return MetaLSTM(network, 5, MetaLSTMRule(forget_bias=(6, 7), input_bias=(-3, -2.5), seed=0))
 
     # On the papers' own images it begins from scratch, as theirs.
-    begins = [] if source == "mini_imagenet" else [f"{source}_maml_5way_{shots}shot"]
+    if source == "mini_imagenet":
+        settings: dict[str, Any] = {"learner": from_scratch, "epochs": 50, "steps": 300, "learning_rate": 1e-3}
+        queries, tasks, begins = 15, 1, []
+    else:
+        settings = {"learner": begun, "epochs": 8, "steps": 200, "learning_rate": 3e-4}
+        queries, tasks, begins = 5, 4, [f"{source}_maml_5way_{shots}shot"]
     return LearnerExperiment(
-        learner=learner,
+        **settings,
         source=source,
-        training=colour_training(ways=5, shots=shots, queries=15, batch_size=1),
+        training=colour_training(ways=5, shots=shots, queries=queries, batch_size=tasks),
         tests=_both_modes(5, shots, published.get((source, shots), ""), ""),
-        epochs=50,
-        steps=300,
-        learning_rate=1e-3,
         optimizer=lambda schedule: keras.optimizers.Adam(schedule, global_clipnorm=0.25),
         baselines=[f"{source}_fine_tuning", *begins],
         pictures=plot_gates_of,
