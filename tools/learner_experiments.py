@@ -87,7 +87,7 @@ def _on_omniglot() -> dict[str, LearnerExperiment]:
         "omniglot_reptile_5way_1shot": experiment(
             # Five times the paper's rate, with which so few updates do.
             lambda: Reptile(begun(5), inner_learning_rate=5e-3),
-            24,
+            16,
             # Reptile learns from the support set alone.
             training={**omniglot_training(ways=5, shots=10, queries=1), "batch_size": 8},
             published="95.39",
@@ -230,7 +230,7 @@ def _colour_meta_lstm(source: str, side: int, shots: int) -> LearnerExperiment:
         settings: dict[str, Any] = {"learner": from_scratch, "epochs": 50, "steps": 300, "learning_rate": 1e-3}
         queries, tasks, begins = 15, 1, []
     else:
-        settings = {"learner": begun, "epochs": 8, "steps": 200, "learning_rate": 3e-4}
+        settings = {"learner": begun, "epochs": 6, "steps": 200, "learning_rate": 3e-4}
         queries, tasks, begins = 5, 4, [f"{source}_maml_5way_{shots}shot"]
     return LearnerExperiment(
         **settings,

@@ -254,3 +254,17 @@ class Adaptation:
         tables = [adapted.carry[place] for place in self._tables]
         state = [*tf.nest.flatten(adapted.state), adapted.step] if self._carried else []
         return [tf.cast(value, kept.dtype) for value, kept in zip([*tables, *state], self.averaged, strict=True)]
+
+
+def of_each_task(function: Callable[[Any], Any], tasks: Any, signature: Any) -> Any:
+    """Calls a function on every task, side by side on the cores.
+
+    Args:
+        function: Of one task.
+        tasks: A nest of tensors `[tasks, ...]`.
+        signature: Of what the function returns, as `tf.map_fn` has it.
+
+    >>> of_each_task(tf.reduce_sum, tf.ones([2, 3]), tf.TensorSpec([], tf.float32)).numpy()
+    array([3., 3.], dtype=float32)
+    """
+    return tf.map_fn(function, tasks, fn_output_signature=signature, parallel_iterations=8)

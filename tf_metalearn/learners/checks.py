@@ -1,6 +1,6 @@
 """What every learner asks of an episode, in words, before it computes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -342,3 +342,28 @@ def check_numbers(optional: bool = True, **numbers: tuple[Any, int]) -> None:
             raise ValueError(
                 f"`{argument}` must be an integer >= {least}. Received: {argument}={value!r}.\n{_COMMON[argument]}"
             )
+
+
+def takes_labels(loss: Callable[[Any, Any], Any], outputs: int, dtype: str) -> bool:
+    """Whether a loss takes labels, which no other tells so surely as itself.
+
+    It is given one label more than there are outputs, so that it cannot take the labels for values.
+
+    Args:
+        loss: Of `(y, outputs)`.
+        outputs: How many a network has.
+        dtype: Of the outputs.
+
+    >>> import keras
+    >>> takes_labels(keras.losses.SparseCategoricalCrossentropy(), 3, "float32")
+    True
+    >>> takes_labels(keras.losses.MeanSquaredError(), 3, "float32")
+    False
+    """
+    examples = max(outputs, 2) + 1
+    try:
+        loss(tf.zeros([examples], tf.int32), tf.zeros([examples, examples - 1], dtype))
+    except Exception:
+        # Losses say in many ways that they take something else.
+        return False
+    return True

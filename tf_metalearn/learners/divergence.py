@@ -102,3 +102,17 @@ class WarnOfDivergence(keras.callbacks.Callback):
         count = int((logs or {}).get("diverged", 0))
         if count:
             warnings.warn(f"{when}: {Divergence.message(count, step)}", stacklevel=3)
+
+
+def with_warnings(callbacks: Any) -> Any:
+    """Callbacks, with one that warns when tasks diverge; a list that Keras has made has it already.
+
+    Args:
+        callbacks: As Keras's `fit` and `evaluate` take them.
+
+    >>> [type(callback).__name__ for callback in with_warnings(None)]
+    ['WarnOfDivergence']
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    return [*(callbacks if isinstance(callbacks, list | tuple) else filter(None, [callbacks])), WarnOfDivergence()]

@@ -1,7 +1,7 @@
 """What learners with an inner loop share: adapt the base learner to the support set, then predict the query set."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -10,11 +10,12 @@ import tensorflow as tf
 
 from tf_metalearn.episodes.episode import Episode
 from tf_metalearn.functional import StatelessModel, join, mean_loss
-from tf_metalearn.learners.adaptation import Adaptation, Adapted, Settings
+from tf_metalearn.learners.adaptation import Adaptation, Adapted, Settings, of_each_task
 from tf_metalearn.learners.base import FewShotLearner
 from tf_metalearn.learners.batch_statistics import BatchStatistics
-from tf_metalearn.learners.checks import as_task, as_values, check_numbers, check_ways, checked
-from tf_metalearn.learners.divergence import Divergence, WarnOfDivergence, first_divergence
+from tf_metalearn.learners.checks import as_task, as_values, check_numbers, check_ways, checked, takes_labels
+from tf_metalearn.learners.divergence import Divergence, first_divergence, with_warnings
+from tf_metalearn.learners.inner_loop_service import inner_loop_service
 from tf_metalearn.learners.networks import input_dtype, is_network, output_dtype, policy_of
 from tf_metalearn.learners.task_classifier import AdaptedClassifier, class_numbers
 from tf_metalearn.rules.base import UpdateRule
@@ -127,7 +128,7 @@ class GradientBasedLearner(FewShotLearner):
         self.carried_state = carried_state
         self.inner_loss = inner_loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self._model = StatelessModel(base_learner)
-        self._classifies = self._takes_labels()
+        self._classifies = takes_labels(mean_loss(self.inner_loss), base_learner.output_shape[-1], self.compute_dtype)
         #: The batch statistics among the non-trainable values, which differ from task to task.
         self._statistics = sorted(BatchStatistics(self._model).momenta)
         tables = {place: self._table(place) for place in self._statistics if statistics_per_step}
@@ -185,7 +186,7 @@ class GradientBasedLearner(FewShotLearner):
             outputs, adapted = self._predict_task(task, steps, settings)
             return outputs, first_divergence(adapted.losses, [outputs])
 
-        return _of_each_task(of_task, episode, (self._prediction(episode), tf.TensorSpec([], tf.int32)))
+        return of_each_task(of_task, episode, (self._prediction(episode), tf.TensorSpec([], tf.int32)))
 
     def predict_along(self, episode: Episode, steps: Sequence[int]) -> list[tf.Tensor]:
         """Predicts the query sets after each of some numbers of inner steps.
@@ -213,7 +214,7 @@ class GradientBasedLearner(FewShotLearner):
                 found.append(self._adaptation.predict(adapted, task, settings)[0])
             return found
 
-        return _of_each_task(of_task, episode, [self._prediction(episode)] * len(steps))
+        return of_each_task(of_task, episode, [self._prediction(episode)] * len(steps))
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Averages the meta-gradients of the tasks, each computed by itself."""
@@ -259,7 +260,7 @@ class GradientBasedLearner(FewShotLearner):
         """
         self._evaluating = True
         try:
-            return super().evaluate(*args, callbacks=_with_warnings(callbacks), **kwargs)
+            return super().evaluate(*args, callbacks=with_warnings(callbacks), **kwargs)
         finally:
             self._evaluating = False
 
@@ -279,7 +280,7 @@ class GradientBasedLearner(FewShotLearner):
             callbacks: As Keras has them.
             **kwargs: As Keras has them.
         """
-        return super().fit(*args, callbacks=_with_warnings(callbacks), **kwargs)
+        return super().fit(*args, callbacks=with_warnings(callbacks), **kwargs)
 
     def _of_tasks(self, episode: Episode, query_y: tf.Tensor) -> TaskResult:
         """What each task of a batch contributes to the training step, `[tasks, ...]`."""
@@ -300,7 +301,7 @@ class GradientBasedLearner(FewShotLearner):
             task, y, number = part
             return self._of_task(task, y, settings._replace(draw=(update, number)))
 
-        return _of_each_task(of_task, (episode, query_y, numbers), signature)
+        return of_each_task(of_task, (episode, query_y, numbers), signature)
 
     def _of_task(self, task: Episode, query_y: tf.Tensor, settings: Settings) -> TaskResult:
         values = [weight.value for weight in self.trainable_variables]
@@ -389,53 +390,13 @@ class GradientBasedLearner(FewShotLearner):
         return {weight.name: np.asarray(weight.value) for weight in self.rule.trainable_variables}
 
     def served(self) -> Service:
-        model, names = self._model, [f"statistics_{place}" for place in self._statistics]
-        constants = [self.base_learner.non_trainable_variables[place] for place in self._statistics]
-
-        def adapt(support_x, labels, ways):
-            def of_task(task):
-                parameters, values, _ = self._adapt_and_normalise(*task)
-                return {
-                    "parameters": parameters,
-                    **{n: values[p] for n, p in zip(names, self._statistics, strict=True)},
-                }
-
-            signature = {"parameters": tf.TensorSpec([model.coordinates], model.dtype)}
-            for name, variable in zip(names, constants, strict=True):
-                signature[name] = tf.TensorSpec(variable.shape, variable.dtype)
-            return _of_each_task(of_task, (support_x, labels), signature)
-
-        def predict(state, query_x):
-            def of_task(task):
-                state, x = task
-                values = model.non_trainable()
-                for name, place in zip(names, self._statistics, strict=True):
-                    values[place] = state[name]
-                return model(state["parameters"], values, x, training=False)[0]
-
-            signature = tf.TensorSpec([None, *self.base_learner.output_shape[1:]], self.compute_dtype)
-            return _of_each_task(of_task, (dict(state), query_x), signature)
-
-        shape, outputs = tuple(self.base_learner.input_shape[1:]), self.base_learner.output_shape[-1]
-        kind = {"most_classes": outputs} if self._classifies else {"outputs": outputs}
+        kind = {"most_classes" if self._classifies else "outputs": self.base_learner.output_shape[-1]}
         variables = [variable.value for variable in self.variables]
-        return Service(adapt, predict, shape, shape, variables, **kind, in_python=self.adapt_and_predict)
+        return inner_loop_service(
+            self._model, self._adapt_and_normalise, variables, in_python=self.adapt_and_predict, **kind
+        )
 
     # Configuration ---------------------------------------------------------------------------------------------------
-
-    def _takes_labels(self) -> bool:
-        """Whether the inner loss takes labels, which no other tells so surely as itself.
-
-        It is given one label more than there are outputs, so that it cannot take the labels for values.
-        """
-        outputs = max(self.base_learner.output_shape[-1], 2)
-        labels, logits = tf.zeros([outputs + 1], tf.int32), tf.zeros([outputs + 1, outputs], self.compute_dtype)
-        try:
-            mean_loss(self.inner_loss)(labels, logits)
-        except Exception:
-            # Losses say in many ways that they take something else.
-            return False
-        return True
 
     @property
     def _loss_dtype(self) -> str:
@@ -501,18 +462,6 @@ class GradientBasedLearner(FewShotLearner):
             if isinstance(config.get(part), dict):
                 config[part] = keras.saving.deserialize_keras_object(config[part], custom_objects)
         return cls(**config)
-
-
-def _of_each_task(function: Callable[[Any], Any], tasks: Any, signature: Any) -> Any:
-    """Calls a function on every task, side by side on the cores."""
-    return tf.map_fn(function, tasks, fn_output_signature=signature, parallel_iterations=8)
-
-
-def _with_warnings(callbacks: Any) -> Any:
-    """Callbacks, with one that warns when tasks diverge; a list that Keras has made has it already."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        return callbacks
-    return [*(callbacks if isinstance(callbacks, list | tuple) else filter(None, [callbacks])), WarnOfDivergence()]
 
 
 def _like(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
