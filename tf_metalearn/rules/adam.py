@@ -57,17 +57,20 @@ class Adam(RuleWithRate):
         self.epsilon = epsilon
 
     def initial_state(self, coordinates, segments=None):
-        return tf.zeros([coordinates], self.dtype), tf.zeros([coordinates], self.dtype)
+        """Zeros for each moment that decays; where a beta is 0, there is nothing to remember."""
+        return tuple(tf.zeros([coordinates], self.dtype) for beta in (self.beta_1, self.beta_2) if beta)
 
     def call(self, gradient, state, *, parameter=None, loss=None, step=None, segments=None):
-        first, second = state
-        first = self.beta_1 * first + (1 - self.beta_1) * gradient
-        second = self.beta_2 * second + (1 - self.beta_2) * tf.square(gradient)
         count = tf.cast(step, gradient.dtype) + 1
-        mean = first / (1 - tf.pow(tf.cast(self.beta_1, gradient.dtype), count))
-        mean_square = second / (1 - tf.pow(tf.cast(self.beta_2, gradient.dtype), count))
+        before, after, moments = iter(state), [], []
+        for beta, value in ((self.beta_1, gradient), (self.beta_2, tf.square(gradient))):
+            if beta:
+                after.append(beta * next(before) + (1 - beta) * value)
+                value = after[-1] / (1 - tf.pow(tf.cast(beta, gradient.dtype), count))
+            moments.append(value)
+        mean, mean_square = moments
         update = -tf.convert_to_tensor(self.learning_rate) * mean * tf.math.rsqrt(mean_square + self.epsilon**2)
-        return update, (first, second)
+        return update, tuple(after)
 
     def get_config(self) -> dict[str, Any]:
         config = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
